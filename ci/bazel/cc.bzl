@@ -10,6 +10,7 @@ def gabion_cc_library(name, visibility = _PUBLIC, copts = [], **kwargs):
     """A library without exceptions and RTTI. Who may use it is checked by ci/tidy."""
     native.cc_library(
         name = name,
+        linkstatic = True,
         copts = _NO_EXCEPTIONS + copts,
         visibility = visibility,
         **kwargs
@@ -28,6 +29,7 @@ def gabion_cc_cli_library(name, visibility = _PUBLIC, **kwargs):
     """A library with exceptions: only for code that touches CLI11."""
     native.cc_library(
         name = name,
+        linkstatic = True,
         visibility = visibility,
         **kwargs
     )

@@ -27,6 +27,7 @@ def proto_cc_library(name, srcs, proto_deps = [], deps = [], **kwargs):
         srcs = outs_cc,
         hdrs = outs_h,
         copts = ["-w"],
+        linkstatic = True,
         deps = deps + ["@system//:protobuf"],
         visibility = kwargs.pop("visibility", ["//visibility:public"]),
         **kwargs
