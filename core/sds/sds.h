@@ -1,0 +1,28 @@
+// The SDS role: lends devices, mirrors writes, serves reads, copies slices (docs/roles.md).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/base/ids.h"
+#include "core/base/time.h"
+#include "core/role/address.h"
+#include "core/role/role.h"
+
+namespace gabion::sds {
+
+struct Options {
+  std::string name;                  // as added by `gabion sds add`
+  std::vector<Address> mdms;
+  std::vector<Address> addresses;    // announced to others: where this SDS listens
+  bool holds_state_lock = true;      // the host holds the exclusive lock of the state directory (R22)
+  uint32_t requests_max = 1024;      // client requests in this process, waiting ones included
+  uint32_t connections_max = 4096;
+  Duration unreachable = std::chrono::milliseconds(500);  // peer silent: report MEMBER_NEEDED
+  uint64_t join_bytes_per_second = 200u << 20;            // throttle of a joining, per device
+};
+
+std::unique_ptr<Role> MakeSds(const Options& options, const RoleResources& resources);
+
+}  // namespace gabion::sds
