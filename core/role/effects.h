@@ -48,11 +48,13 @@ struct OpenDeviceEffect {
   std::string path;
 };
 
-// kOk, or an errno of the block layer: EIO, ENOSPC, EINVAL, ENODEV (not mapped), EROFS, ENOLINK.
+// error: 0, or an errno of the block layer: EIO, ENOSPC, EINVAL, ENODEV (not mapped or unknown), EROFS,
+// EBUSY (too many requests at once), ESHUTDOWN (the role is stopping).
 struct UserReplyEffect {
   UserTag tag = 0;
   int error = 0;
-  Slice payload;            // kRead: the data
+  Slice payload;            // kRead: the data; kList: the names of mapped volumes, each ended by \n
+  VolumeId volume;          // kAttach
   uint64_t size_bytes = 0;  // kAttach: size of the volume now
   bool read_only = false;   // kAttach
 };

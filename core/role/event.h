@@ -76,7 +76,8 @@ struct TimerEvent {
 };
 
 // Block I/O from the host's front end (NBD, kernel bridge, simulated workload) to an SDC role.
-enum class UserOp : uint8_t { kAttach, kDetach, kRead, kWrite, kFlush, kTrim, kWriteZeroes };
+// kAttach finds the volume by `volume`, or by `name` when that is 0. kList needs neither.
+enum class UserOp : uint8_t { kAttach, kDetach, kRead, kWrite, kFlush, kTrim, kWriteZeroes, kList };
 struct UserRequestEvent {
   UserTag tag = 0;
   UserOp op{};
@@ -84,6 +85,7 @@ struct UserRequestEvent {
   uint64_t offset_bytes = 0;  // sector-aligned
   uint64_t length_bytes = 0;
   Slice payload;              // kWrite: the data
+  std::string name;           // kAttach: of the volume, when `volume` is 0
 };
 
 // Clean shutdown: finish or refuse what is open, hand the lease back, then Effects::Exit().
