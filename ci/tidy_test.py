@@ -262,6 +262,9 @@ class Statics(unittest.TestCase):
             "constexpr std::array<int, 3> kTable = {1, 2, 3};\n"
             "int At(int i) { return kTable[i]; }\n"))
 
+    def test_the_stream_set_up_that_protobuf_headers_bring_is_left_alone(self):
+        self.assertEqual([], self.findings("#include <iostream>\nint F() { return 1; }\n"))
+
     def test_generated_protobuf_code_is_exempt(self):
         self.assertEqual([], self.findings("int descriptor_table;\n", name="message.pb"))
 
