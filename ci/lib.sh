@@ -10,6 +10,9 @@ export USER="${USER:-$(id -un)}"
 # A login shell of another user may lack the folders of system programs.
 export PATH="$PATH:/usr/sbin:/sbin"
 
+# git refuses a checkout of another user, such as one that root tests.
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0="$root"
+
 # GABION_BAZEL_STARTUP: startup options (such as --output_base=DIR), GABION_BAZEL_FLAGS: options of a
 # command (such as --disk_cache=DIR), for machines that need other ones than the defaults.
 read -r -a bazel_startup <<<"${GABION_BAZEL_STARTUP:-}"

@@ -38,7 +38,7 @@ LAYERS = {
     "daemon": ["core", "net", "disk"],
     "cli": ["core/base", "core/wire"],
     "gateway": ["core/base", "core/wire"],
-    "fuzz": ["core", "sim"],
+    "fuzz": ["core", "sim", "net"],
 }
 _TOP_FOLDERS = sorted({folder.split("/")[0] for folder in LAYERS} | {"kmod"})
 

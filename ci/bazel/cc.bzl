@@ -46,10 +46,41 @@ def gabion_cc_test(name, deps = [], **kwargs):
     """A GoogleTest test, with exceptions and RTTI, and with GoogleTest's main.
 
     Tags: "process" for tests that start daemons or need root (add "local" and "exclusive"; ci/test
-    runs them apart), "sim-long" for simulations that only ci/full runs.
+    runs them apart), "sim-long" for simulations that only ci/full runs, "no-san" for tests that
+    cannot run under sanitizers (own operator new).
     """
     native.cc_test(
         name = name,
         deps = deps + ["@system//:gtest_main"],
         **kwargs
+    )
+
+def gabion_fuzz(name, srcs, deps = [], corpus = []):
+    """A libFuzzer harness (it defines LLVMFuzzerTestOneInput) in two forms.
+
+    name: searches for inputs; only in --config=fuzz:
+        bazel run --config=fuzz //fuzz:NAME -- -max_total_time=60 CORPUS-FOLDER
+    name_corpus_test: an ordinary test that feeds it every file of the corpus, damaged in many ways.
+    """
+    native.cc_library(
+        name = name + "_harness",
+        testonly = True,
+        srcs = srcs,
+        linkstatic = True,
+        alwayslink = True,
+        deps = deps,
+    )
+    native.cc_binary(
+        name = name,
+        testonly = True,
+        linkopts = ["-fsanitize=fuzzer"],
+        tags = ["manual"],
+        deps = [":" + name + "_harness"],
+    )
+    native.cc_test(
+        name = name + "_corpus_test",
+        srcs = ["//ci/bazel:corpus_main.cc"],
+        args = ["$(locations %s)" % file for file in corpus],
+        data = corpus,
+        deps = [":" + name + "_harness"],
     )
