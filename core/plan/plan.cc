@@ -1,0 +1,194 @@
+#include "core/plan/plan.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "core/base/check.h"
+
+namespace gabion::plan {
+namespace {
+
+constexpr uint64_t kMebibyte = 1u << 20;
+
+// Sizes as small integers, so that products stay within 64 bits: 2^44 MiB is more than any device.
+uint64_t Weight(const Device& device) {
+  return std::clamp<uint64_t>(device.size_bytes / kMebibyte, 1, uint64_t{1} << 32);
+}
+
+bool IsLessFilled(uint64_t count_a, uint64_t weight_a, uint64_t count_b, uint64_t weight_b) {
+  // (a + 1) / weight_a < (b + 1) / weight_b: compares the devices as they would be with one more.
+  return (count_a + 1) * weight_b < (count_b + 1) * weight_a;
+}
+
+// Working state of a placement; indexes are places in the sorted list of devices.
+struct Placement {
+  explicit Placement(std::vector<Device> sorted) : devices(std::move(sorted)) {
+    replicas.resize(devices.size());
+    shared.resize(devices.size() * devices.size());
+  }
+
+  std::vector<Device> devices;
+  std::vector<uint32_t> replicas;
+  std::vector<uint32_t> shared;  // slices that two devices have in common
+  struct Edge {
+    size_t primary = 0;
+    size_t secondary = 0;
+  };
+  std::vector<Edge> slices;
+
+  uint32_t& Shared(size_t a, size_t b) { return shared[a * devices.size() + b]; }
+
+  // The least filled device outside `partner`'s domain (of all, without one); among equals the one
+  // that shares least with the partner, then the smallest id.
+  size_t LeastFilled(std::optional<size_t> partner) {
+    std::optional<size_t> best;
+    for (size_t i = 0; i < devices.size(); ++i) {
+      if (partner && devices[i].domain == devices[*partner].domain) continue;
+      if (!best) {
+        best = i;
+        continue;
+      }
+      const uint64_t weight = Weight(devices[i]);
+      const uint64_t best_weight = Weight(devices[*best]);
+      if (IsLessFilled(replicas[i], weight, replicas[*best], best_weight)) {
+        best = i;
+      } else if (partner && !IsLessFilled(replicas[*best], best_weight, replicas[i], weight) &&
+                 Shared(i, *partner) < Shared(*best, *partner)) {
+        best = i;
+      }
+    }
+    CHECK(best.has_value());
+    return *best;
+  }
+
+  void Place() {
+    const size_t a = LeastFilled(std::nullopt);
+    const size_t b = LeastFilled(a);
+    ++replicas[a];
+    ++replicas[b];
+    ++Shared(a, b);
+    ++Shared(b, a);
+    slices.push_back({a, b});
+  }
+
+  // Turns slices round until every device is primary of half of its replicas, within one. A chain
+  // of slices that leads from a device with too many primaries to one with too few is turned as a
+  // whole, so the devices between keep their number.
+  void EvenPrimaries() {
+    std::vector<int64_t> surplus(devices.size());  // primaries minus secondaries
+    for (const Edge& slice : slices) {
+      ++surplus[slice.primary];
+      --surplus[slice.secondary];
+    }
+    // Each turn lowers the sum of the squares, so this ends.
+    for (bool turned = true; turned;) {
+      turned = false;
+      for (size_t from = 0; from < devices.size(); ++from) {
+        if (surplus[from] > 0 && TurnOneChain(from, surplus)) turned = true;
+      }
+    }
+  }
+
+  // A device with a surplus of 2 or more reaches one with a deficit, and one with a deficit of 2 or
+  // more is reached from one with a surplus: both pairs differ by 3 at least. What differs by less
+  // is the remainder of an odd number of replicas.
+  bool TurnOneChain(size_t from, std::vector<int64_t>& surplus) {
+    // Breadth first along primary -> secondary. `via[i]`: the slice that led to device i.
+    std::vector<std::optional<size_t>> via(devices.size());
+    std::vector<size_t> queue = {from};
+    std::optional<size_t> to;
+    for (size_t next = 0; next < queue.size() && !to; ++next) {
+      for (size_t s = 0; s < slices.size(); ++s) {
+        if (slices[s].primary != queue[next]) continue;
+        const size_t reached = slices[s].secondary;
+        if (reached == from || via[reached]) continue;
+        via[reached] = s;
+        queue.push_back(reached);
+        if (surplus[from] - surplus[reached] >= 3) {
+          to = reached;
+          break;
+        }
+      }
+    }
+    if (!to) return false;
+    surplus[from] -= 2;
+    surplus[*to] += 2;
+    for (size_t at = *to; at != from;) {
+      Edge& slice = slices[*via[at]];
+      at = slice.primary;
+      std::swap(slice.primary, slice.secondary);
+    }
+    return true;
+  }
+};
+
+bool HasTwoDomains(std::span<const Device> devices) {
+  return std::any_of(devices.begin(), devices.end(),
+                     [&](const Device& device) { return device.domain != devices.front().domain; });
+}
+
+}  // namespace
+
+std::vector<Pair> PlaceSlices(std::span<const Device> devices, uint32_t slice_count) {
+  std::vector<Device> sorted(devices.begin(), devices.end());
+  std::sort(sorted.begin(), sorted.end(),
+            [](const Device& a, const Device& b) { return a.id < b.id; });
+  if (sorted.empty() || !HasTwoDomains(sorted)) return {};
+  Placement placement(std::move(sorted));
+  for (uint32_t i = 0; i < slice_count; ++i) placement.Place();
+  placement.EvenPrimaries();
+  std::vector<Pair> pairs;
+  pairs.reserve(slice_count);
+  for (const Placement::Edge& slice : placement.slices) {
+    CHECK_NE(placement.devices[slice.primary].domain, placement.devices[slice.secondary].domain);
+    pairs.push_back({placement.devices[slice.primary].id, placement.devices[slice.secondary].id});
+  }
+  return pairs;
+}
+
+std::optional<DeviceId> ChooseTarget(std::span<const Device> devices,
+                                     const TargetRequest& request) {
+  const auto source = std::find_if(devices.begin(), devices.end(), [&](const Device& device) {
+    return device.id == request.source;
+  });
+  if (source == devices.end() || source->joins >= request.joins_per_device_max) return {};
+  const Device* best = nullptr;
+  for (const Device& device : devices) {
+    if (device.domain == source->domain || device.sds == source->sds) continue;
+    if (device.joins >= request.joins_per_device_max) continue;
+    if (device.used_bytes > device.size_bytes ||
+        device.size_bytes - device.used_bytes < request.bytes_needed) {
+      continue;
+    }
+    if (best == nullptr) {
+      best = &device;
+      continue;
+    }
+    const bool less = IsLessFilled(device.replicas, Weight(device), best->replicas, Weight(*best));
+    const bool more = IsLessFilled(best->replicas, Weight(*best), device.replicas, Weight(device));
+    if (less || (!more && device.id < best->id)) best = &device;
+  }
+  if (best == nullptr) return {};
+  return best->id;
+}
+
+uint64_t NetCapacity(std::span<const Device> devices) {
+  struct Domain {
+    uint64_t domain;
+    uint64_t bytes;
+  };
+  std::vector<Domain> domains;
+  uint64_t total = 0;
+  uint64_t largest = 0;
+  for (const Device& device : devices) {
+    auto at = std::find_if(domains.begin(), domains.end(),
+                           [&](const Domain& d) { return d.domain == device.domain; });
+    if (at == domains.end()) at = domains.insert(at, {device.domain, 0});
+    at->bytes += device.size_bytes;
+    total += device.size_bytes;
+    largest = std::max(largest, at->bytes);
+  }
+  return std::min(total / 2, total - largest);
+}
+
+}  // namespace gabion::plan
