@@ -84,7 +84,7 @@ struct SliceFacts {
   EntryId last;               // highest entry appended (durable or on its way)
   EntryId last_durable;
   bool needs_resync = false;  // S2, or told so (MarkNeedsResync); cleared by a finished resync
-  std::vector<wire::HistoryItem> history;  // (epoch, issuer, end) of ended epochs, oldest first
+  std::vector<wire::HistoryItem> history;  // of ended epochs, oldest first; kept as given
 };
 
 struct Rename {
@@ -98,10 +98,15 @@ struct Rename {
 struct EpochStartRecord {
   Epoch epoch;
   uint64_t issuer = 0;
-  EntryId end;                 // commit point at which the previous started epoch ended
+  // Commit point at which the epoch started here before ended, in this replica's own numbering.
+  EntryId end;
   bool in_sync = true;         // false: joining; in_sync_epoch stays
   std::span<const wire::HistoryItem> history;
   std::span<const Rename> renames;  // ascending; `to` = (epoch, 1..n)
+  // Joining inside a running epoch: entries up to (epoch, start) will not come (copies contain them),
+  // the first Append is start + 1. `last`, `last_durable` and `commit_point` become (epoch, start).
+  // 0: as usual; `last` is then (epoch, n), and the commit point becomes `end` when that is higher.
+  Seq start;
 };
 
 // What one chunk holds, for the walk of a joining.

@@ -249,8 +249,12 @@ struct HistoryItem {
   Epoch epoch;
   uint64_t issuer = 0;
   EntryId end;  // the commit point at which that epoch ended, as its successor's primary knew it
+  // Entries (epoch, end.seq + 1 .. last) were carried over by the successor as its 1 .. last - end.seq.
+  // A replica that took no part in that start keeps those of them that it has, under the new names
+  // (docs/roles.md, "Who voids what"); only what it has above `last` is void.
+  Seq last;
 };
-static_assert(sizeof(HistoryItem) == 32);
+static_assert(sizeof(HistoryItem) == 40);
 
 // Epoch start, step 2: the primary takes the entries it lacks, one message each way per entry.
 struct FetchEntry {
@@ -279,8 +283,10 @@ struct EpochStart {
   uint32_t renamed_count = 0;
   uint8_t joining = 0;  // 1: the replica is not in sync; it does not raise its in-sync epoch
   std::array<uint8_t, 7> reserved{};
+  // Joining inside a running epoch: entries up to this seq do not come, copies contain them.
+  Seq start;
 };
-static_assert(sizeof(EpochStart) == 88);
+static_assert(sizeof(EpochStart) == 96);
 struct EpochStartReply {
   PairHeader pair;
   // In-sync: how many of the renamed entries are held here (a prefix), hence the first to send.
