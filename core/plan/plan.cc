@@ -24,11 +24,13 @@ bool IsLessFilled(uint64_t count_a, uint64_t weight_a, uint64_t count_b, uint64_
 struct Placement {
   explicit Placement(std::vector<Device> sorted) : devices(std::move(sorted)) {
     replicas.resize(devices.size());
+    surplus.resize(devices.size());
     shared.resize(devices.size() * devices.size());
   }
 
   std::vector<Device> devices;
   std::vector<uint32_t> replicas;
+  std::vector<int64_t> surplus;  // primaries minus secondaries
   std::vector<uint32_t> shared;  // slices that two devices have in common
   struct Edge {
     size_t primary = 0;
@@ -68,23 +70,22 @@ struct Placement {
     ++replicas[b];
     ++Shared(a, b);
     ++Shared(b, a);
-    slices.push_back({a, b});
+    // Even from the start, as far as one look goes; EvenPrimaries does the rest.
+    const Edge slice = surplus[a] <= surplus[b] ? Edge{a, b} : Edge{b, a};
+    ++surplus[slice.primary];
+    --surplus[slice.secondary];
+    slices.push_back(slice);
   }
 
   // Turns slices round until every device is primary of half of its replicas, within one. A chain
   // of slices that leads from a device with too many primaries to one with too few is turned as a
   // whole, so the devices between keep their number.
   void EvenPrimaries() {
-    std::vector<int64_t> surplus(devices.size());  // primaries minus secondaries
-    for (const Edge& slice : slices) {
-      ++surplus[slice.primary];
-      --surplus[slice.secondary];
-    }
     // Each turn lowers the sum of the squares, so this ends.
     for (bool turned = true; turned;) {
       turned = false;
       for (size_t from = 0; from < devices.size(); ++from) {
-        if (surplus[from] > 0 && TurnOneChain(from, surplus)) turned = true;
+        if (surplus[from] > 0 && TurnOneChain(from)) turned = true;
       }
     }
   }
@@ -92,7 +93,7 @@ struct Placement {
   // A device with a surplus of 2 or more reaches one with a deficit, and one with a deficit of 2 or
   // more is reached from one with a surplus: both pairs differ by 3 at least. What differs by less
   // is the remainder of an odd number of replicas.
-  bool TurnOneChain(size_t from, std::vector<int64_t>& surplus) {
+  bool TurnOneChain(size_t from) {
     // Breadth first along primary -> secondary. `via[i]`: the slice that led to device i.
     std::vector<std::optional<size_t>> via(devices.size());
     std::vector<size_t> queue = {from};
