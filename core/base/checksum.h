@@ -12,7 +12,8 @@ namespace gabion {
 // A seed may also be any other number that binds the CRC to a place. No bytes: the seed itself.
 [[nodiscard]] uint32_t Crc32c(std::span<const std::byte> bytes, uint32_t seed = 0);
 
-// Crc32c(b, seed), given only Crc32c(b) and the size of b: about 50 ns for a power of two.
+// Crc32c(b, seed), given only Crc32c(b) and the size of b: about 60 ns when the size is a power of
+// two, more per bit set.
 [[nodiscard]] uint32_t Crc32cWithSeed(uint32_t crc, uint64_t size_bytes, uint32_t seed);
 
 }  // namespace gabion

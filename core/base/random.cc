@@ -1,6 +1,5 @@
 #include "core/base/random.h"
 
-#include <algorithm>
 #include <bit>
 
 #include "core/base/check.h"

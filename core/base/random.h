@@ -5,7 +5,6 @@
 // One draw per full expression: compilers evaluate arguments in different orders.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <span>
 
