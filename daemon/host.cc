@@ -113,7 +113,8 @@ int Host::Run() {
 
 void Host::Turn() {
   ++counters_.turns;
-  const bool wait = pending_.empty() && !disks_->has_immediate();
+  const bool wait = pending_.empty() && !disks_->has_immediate() &&
+                    (front_end_ == nullptr || !front_end_->has_requests());
   reactor_->Wait(wait ? NextTimer() : Instant{});
   if (disks_->has_immediate()) disks_->Collect(disk_done_);
 

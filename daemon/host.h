@@ -18,23 +18,11 @@
 #include "core/role/event.h"
 #include "core/role/role.h"
 #include "disk/aio/aio.h"
+#include "net/export/front_end.h"
 #include "net/reactor/reactor.h"
 #include "net/tcp/transport.h"
 
 namespace gabion::daemon {
-
-// Where block I/O comes from (NBD). Called on the host's thread only.
-class FrontEnd {
- public:
-  virtual ~FrontEnd() = default;
-  virtual void TakeRequests(std::vector<Event>& events) = 0;
-  virtual void OnReply(const UserReplyEffect& reply) = 0;
-  virtual void OnNotice(const UserNoticeEffect& notice) = 0;
-  // Sends what the replies of this turn left, reads on where memory or budget was short.
-  virtual void EndTurn() = 0;
-  // Takes nothing new; what is in flight is answered.
-  virtual void Shutdown() = 0;
-};
 
 struct HostCounters {
   uint64_t turns = 0;
@@ -63,7 +51,7 @@ class Host {
   Host& operator=(const Host&) = delete;
 
   // Before Run. `front_end` is the caller's.
-  void SetFrontEnd(FrontEnd* front_end) { front_end_ = front_end; }
+  void SetFrontEnd(net::FrontEnd* front_end) { front_end_ = front_end; }
 
   // Until the role exits. SIGTERM and SIGINT ask it to; a second one ends at once. Returns the
   // process exit code: 0 after a clean exit, 1 with the reason logged.
@@ -107,7 +95,7 @@ class Host {
   std::unique_ptr<net::Transport> transport_;
   std::unique_ptr<Signals> signals_;
   std::unique_ptr<DiskReady> disk_ready_;
-  FrontEnd* front_end_ = nullptr;
+  net::FrontEnd* front_end_ = nullptr;
   std::vector<Address> listening_;
   DeviceInfo state_device_;
   std::unique_ptr<Role> role_;
