@@ -102,10 +102,11 @@ struct EpochStartRecord {
   EntryId end;
   bool in_sync = true;         // false: joining; in_sync_epoch stays
   std::span<const wire::HistoryItem> history;
-  std::span<const Rename> renames;  // ascending; `to` = (epoch, 1..n)
-  // Joining inside a running epoch: entries up to (epoch, start) will not come (copies contain them),
-  // the first Append is start + 1. `last`, `last_durable` and `commit_point` become (epoch, start).
-  // 0: as usual; `last` is then (epoch, n), and the commit point becomes `end` when that is higher.
+  std::span<const Rename> renames;  // ascending; `to` = (epoch, start + 1 .. start + n)
+  // Entries up to (epoch, start) are not here under that name: they are committed here under older
+  // names, or (joining inside a running epoch) copies contain them. `last` becomes
+  // (epoch, start + n). The commit point becomes `end` when that is higher; with start > 0, or when
+  // joining, it becomes (epoch, start).
   Seq start;
 };
 
@@ -188,7 +189,8 @@ class Store {
   // Ids of entries that were never committed go with their entries; `needs_resync` is durable when
   // done.
   void SetNeedsResync(const Now& now, SliceId slice, bool value, Tag tag, Output out);
-  // T was promoted (R19): in_sync_epoch = epoch, durable when done. `epoch` is the started one.
+  // in_sync_epoch = epoch, durable when done: the started one (T was promoted, R19), or an older one
+  // (a joining begins: the last epoch that this replica and the source have in common; 0: none).
   void SetInSync(const Now& now, SliceId slice, Epoch epoch, uint64_t issuer, Tag tag, Output out);
   // Forgets the replica; its space comes back in the background. Durable when done.
   void DropSlice(const Now& now, SliceId slice, Tag tag, Output out);

@@ -228,8 +228,9 @@ static_assert(sizeof(CommitItem) == 56);
 struct TailQuery {
   PairHeader pair;
 };
-// Payload: `history_count` HistoryItem, newest last, then `tail_count` EntryId: the entries the
-// replica holds above `commit_point`, in order.
+// Payload: `history_count` HistoryItem, newest last. The tail needs no list: it is the `tail_count`
+// entries of `started_epoch` that follow `commit_point` (or that epoch's first ones when the commit
+// point is of an older epoch).
 struct TailReply {
   PairHeader pair;
   Epoch started_epoch;    // last epoch with a durable start record here; 0 = empty replica
@@ -271,9 +272,10 @@ struct FetchReply {
 static_assert(sizeof(FetchReply) == 384);
 
 // Epoch start, step 3: the replica voids what the record says, then logs the same start record.
-// Payload: `history_count` HistoryItem, then `renamed_count` EntryId pairs (old, new): the tail of
-// the primary in order. A replica holds back its answer until the record is durable; entries of
-// the tail that it lacks follow as ordinary Replicate messages of the new epoch.
+// Payload: `history_count` HistoryItem, the last of `previous_epoch`. The primary's tail becomes
+// (epoch, 1 .. renamed_count); the replica finds its own part of it by the history
+// (core/sds/lineage.h). It holds back its answer until the record is durable; entries of the tail
+// that it lacks follow as ordinary Replicate messages of the new epoch.
 struct EpochStart {
   PairHeader pair;
   uint64_t issuer = 0;
@@ -289,7 +291,7 @@ struct EpochStart {
 static_assert(sizeof(EpochStart) == 96);
 struct EpochStartReply {
   PairHeader pair;
-  // In-sync: how many of the renamed entries are held here (a prefix), hence the first to send.
+  // Entries (epoch, 1 .. held_count) are durable here; the next one is the first to send.
   uint32_t held_count = 0;
   Status status{};
   uint16_t reserved = 0;
