@@ -1,6 +1,7 @@
-// Frames on a byte stream: a fixed header, the message's struct, then its payload (docs/wire.md shows
-// the bytes). The payload is covered by per-block checksums in the data messages that carry blocks,
-// by a checksum in the header in all others.
+// Frames on a byte stream: a fixed header, the message's struct, then its payload (docs/wire.md
+// shows the bytes). Zero words at the end of the struct are not sent. The payload is covered by
+// per-block checksums in the data messages that carry blocks, by a checksum in the header in all
+// others.
 //
 //   magic u32 | version u16 | type u16 | body_bytes u32 | payload_bytes u32 | flags u32 |
 //   payload_crc u32 | body_crc u32 | header_crc u32 (of the 28 bytes before it)
