@@ -137,8 +137,7 @@ struct Checker {
   const char* operator()(const TailQuery&) const { return nullptr; }
   const char* operator()(const TailReply& m) const {
     if (!Valid(m.status)) return "a bad status";
-    return CheckList(payload, uint64_t{m.history_count} * sizeof(HistoryItem) +
-                                  uint64_t{m.tail_count} * sizeof(EntryId));
+    return CheckList(payload, uint64_t{m.history_count} * sizeof(HistoryItem));
   }
   const char* operator()(const FetchEntry&) const { return nullptr; }
   const char* operator()(const FetchReply& m) const {
@@ -148,8 +147,7 @@ struct Checker {
   }
   const char* operator()(const EpochStart& m) const {
     if (m.joining > 1) return "a bad flag";
-    return CheckList(payload, uint64_t{m.history_count} * sizeof(HistoryItem) +
-                                  uint64_t{m.renamed_count} * 2 * sizeof(EntryId));
+    return CheckList(payload, uint64_t{m.history_count} * sizeof(HistoryItem));
   }
   const char* operator()(const EpochStartReply& m) const {
     return Valid(m.status) ? nullptr : "a bad status";
