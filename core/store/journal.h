@@ -1,10 +1,10 @@
-// A small durable journal on a node's state device: the incarnation counter of every daemon, and the
-// repository of the MDM. Two areas, used in turn: an area is one snapshot followed by records. When
-// an area is full the owner gives a new snapshot, which is made durable in the other area under the
-// next generation before anything refers to it. Recovery takes the newest area whose snapshot is
-// whole, and its longest unbroken run of records; each record names its predecessor's checksum, and
-// says up to where the journal was durable when it was written, so a torn tail and rot are told apart
-// (store.md S1, S2; docs/journal.md shows the bytes).
+// A small durable journal on a node's state device: the incarnation counter of every daemon, and
+// the repository of the MDM. Two areas, used in turn: an area is one snapshot followed by records.
+// When an area is full the owner gives a new snapshot, which is made durable in the other area
+// under the next generation before anything refers to it. Recovery takes the newest area whose
+// snapshot is whole, and its longest unbroken run of records; each record names its predecessor's
+// checksum, and says up to where the journal was durable when it was written, so a torn tail and
+// rot are told apart (store.md S1, S2; docs/journal.md shows the bytes).
 #pragma once
 
 #include <cstdint>
@@ -26,9 +26,9 @@ class Journal {
  public:
   struct Options {
     DeviceIndex device{};
-    BufferPool* pool = nullptr;
-    uint64_t disk_tag_base = 0;   // its DiskTags are [base, base + 2^32)
-    uint64_t area_bytes = 0;      // 0: half of the device
+    BufferPool* pool = nullptr;  // when it is exhausted the journal takes memory of its own
+    uint64_t disk_tag_base = 0;  // its DiskTags are [base, base + 2^32)
+    uint64_t area_bytes = 0;     // 0: half of the device
   };
   enum class State : uint8_t { kClosed, kOpening, kOpen, kFailed };
 
@@ -43,7 +43,9 @@ class Journal {
   Journal& operator=(Journal&&) noexcept;
   ~Journal();
 
-  // Reads everything; a device of zeroes is an empty journal. Damage that is not a torn tail fails.
+  // Reads everything; a device of zeroes is an empty journal. Damage that is not a torn tail fails,
+  // and so does foreign content; nothing is written then. Either way state() tells, at the latest
+  // at the last DiskDone.
   void Open(const DeviceInfo& info, Effects& effects);
   // `handled` says whether the event was the journal's.
   Progress OnDiskDone(const DiskDoneEvent& event, Effects& effects, bool* handled);
@@ -57,10 +59,14 @@ class Journal {
   void ForgetRecovered();
 
   // Queues a record (one durable write carries all that wait); returns its sequence number, from 1.
-  // Never fails for space: `needs_snapshot()` rises early enough, and the owner then gives one.
+  // Never fails for space: `needs_snapshot()` rises early enough, and the owner then gives one. (In
+  // an area that is full nevertheless, records wait for that snapshot.) After a failure nothing
+  // becomes durable any more.
   uint64_t Append(std::span<const std::byte> record, Effects& effects);
   bool needs_snapshot() const;
-  // Replaces everything appended so far; `snapshot` must include every record appended.
+  uint64_t snapshot_bytes_max() const;
+  // Replaces everything appended so far; `snapshot` must include every record appended, those that
+  // wait too: they become durable with it. Above snapshot_bytes_max() the journal fails.
   void WriteSnapshot(std::span<const std::byte> snapshot, Effects& effects);
   uint64_t durable_sequence() const;
 
