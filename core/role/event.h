@@ -81,11 +81,11 @@ enum class UserOp : uint8_t { kAttach, kDetach, kRead, kWrite, kFlush, kTrim, kW
 struct UserRequestEvent {
   UserTag tag = 0;
   UserOp op{};
-  VolumeId volume;
+  VolumeId volume{};
   uint64_t offset_bytes = 0;  // sector-aligned
   uint64_t length_bytes = 0;
-  Slice payload;              // kWrite: the data
-  std::string name;           // kAttach: of the volume, when `volume` is 0
+  Slice payload{};            // kWrite: the data
+  std::string name{};         // kAttach: of the volume, when `volume` is 0
 };
 
 // Clean shutdown: finish or refuse what is open, hand the lease back, then Effects::Exit().

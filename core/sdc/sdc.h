@@ -13,13 +13,14 @@
 namespace gabion::sdc {
 
 struct Options {
-  std::string name;                // as added by `gabion sdc add`
-  std::vector<Address> mdms;
-  Duration io_timeout{0};          // 0: never; else EIO, after R10 has fenced the attempt
-  // A connection that owes an answer and has been silent for this long is given up and dialled anew.
+  std::string name{};  // as added by `gabion sdc add`
+  std::vector<Address> mdms{};
+  Duration io_timeout{0};  // 0: never; else EIO, after R10 has fenced the attempt
+  // A connection that owes an answer and has been silent for this long is given up and dialled
+  // anew.
   Duration connection_timeout = std::chrono::milliseconds(1500);
-  uint32_t requests_max = 1024;    // user requests in flight
-  uint32_t pieces_max = 4096;      // their parts
+  uint32_t requests_max = 1024;  // user requests in flight
+  uint32_t pieces_max = 4096;    // their parts
 };
 
 std::unique_ptr<Role> MakeSdc(const Options& options, const RoleResources& resources);
