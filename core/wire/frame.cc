@@ -39,6 +39,7 @@ constexpr TypeLimits LimitsOf() {
     return {};
   } else {
     static_assert(sizeof(T) <= kBodyBytesMax && sizeof(T) % kWordBytes == 0);
+    static_assert(std::has_unique_object_representations_v<T>, "padding would carry old memory");
     uint32_t payload = 0;
     if (kHasBlockChecksums<T>) payload = kDataBytesMax;
     if (std::is_same_v<T, ManagementBody>) payload = kManagementBytesMax;
