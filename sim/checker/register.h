@@ -1,0 +1,65 @@
+// Linearizability of one sector, decided while the run goes on.
+//
+// A sector is a register whose writes carry unique stamps. For each stamp, over the write and every
+// read that returned it: f = first finish, s = last start. If f < s the value was there all through
+// [f, s] (a forward zone), otherwise it was there at some instant of [s, f] (a backward zone). The
+// history is linearizable exactly when no two forward zones overlap and no backward zone lies
+// inside a forward one (Gibbons and Korach, "Testing shared memories", 1997), and no read finishes
+// before its write starts. Each finish updates one zone, which is compared with the others: the
+// violation is found at the event that makes it.
+//
+// Zeroes are written by many writes (the first state, WRITE ZEROES, DISCARD), so a read of zeroes
+// does not say which one it saw. It is judged alone: one of them must not be certainly overwritten
+// before the read began. When only one is possible, it counts as a read of that one.
+//
+// A write that failed or whose client died may take effect or not: it never finishes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sim/checker/stamp.h"
+#include "sim/world/event_queue.h"
+
+namespace gabion::sim {
+
+class SectorRegister {
+ public:
+  // Holds zeroes since before the beginning.
+  SectorRegister() = default;
+
+  void OnWriteStart(Stamp stamp, bool zeroes, TrueTime start);
+  // Empty, or what is wrong. `stamp` has started.
+  std::string OnWriteEnd(Stamp stamp, TrueTime end);
+  // A read that started at `start`, and now, at `end`, returned `stamp` (kZeroStamp: zeroes).
+  std::string OnRead(Stamp stamp, TrueTime start, TrueTime end);
+
+  // Whether a copy may hold `stamp` now as its newest content: it was written, and nothing that is
+  // certainly over began after it was certainly there. Empty, or why not.
+  std::string MayHold(Stamp stamp) const;
+
+  // All versions, for the report of a violation.
+  std::string Describe() const;
+
+ private:
+  struct Version {
+    Stamp stamp = 0;
+    bool zeroes = false;
+    TrueTime write_start = -1;
+    TrueTime first_finish = INT64_MAX;  // f
+    TrueTime last_start = -1;           // s
+  };
+
+  Version* Find(Stamp stamp);
+  void Begin();
+  // Some other version began after this one was there for sure, and was there for sure by `when`.
+  const Version* OverwrittenBefore(const Version& version, TrueTime when) const;
+  // Compares one zone with all others.
+  std::string CheckZone(const Version& version) const;
+
+  // Sorted by write_start. Empty until the first write: then the first one is the zero state.
+  std::vector<Version> versions_;
+};
+
+}  // namespace gabion::sim

@@ -1,0 +1,170 @@
+#include "sim/cluster/simulation.h"
+
+#include <algorithm>
+
+#include "core/base/check.h"
+#include "sim/cluster/config_watch.h"
+#include "sim/fault/injector.h"
+
+namespace gabion::sim {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr Duration kSetUpMax = seconds(60);
+// After healing: every I/O completes within this, and redundancy is back within the second.
+constexpr Duration kCompletionMax = seconds(30);
+constexpr Duration kRedundancyMax = seconds(90);
+
+ClusterOptions DrawCluster(Choices& choices, const FaultPlan& faults) {
+  const Stream stream = choices.Open(StreamKind::kPlan, 0);
+  ClusterOptions options;
+  options.sds_count = static_cast<uint32_t>(choices.Range(stream, Site::kShape, 3, 5));
+  options.devices_per_sds = static_cast<uint32_t>(choices.Range(stream, Site::kShape, 1, 2));
+  options.sdc_count = static_cast<uint32_t>(choices.Range(stream, Site::kShape, 1, 3));
+  options.volume_count = static_cast<uint32_t>(choices.Range(stream, Site::kShape, 1, 3));
+  options.slice_count = 4u << choices.Below(stream, Site::kShape, 3);
+  options.volume_bytes = (uint64_t{1} << choices.Range(stream, Site::kShape, 1, 3)) << 20;
+  options.volatile_cache = choices.Below(stream, Site::kShape, 4) != 3;
+  options.block_bytes = choices.Below(stream, Site::kShape, 3) == 2 ? 512 : 4096;
+  options.rebuild_delay = seconds(choices.Range(stream, Site::kShape, 2, 12));
+  options.drift_ppm_max = faults.drift_ppm_max;
+  options.wall_offset_max = faults.wall_offset_max;
+  options.client.pause_mean = milliseconds(choices.Range(stream, Site::kShape, 15, 90));
+  options.client.depth = static_cast<uint32_t>(choices.Range(stream, Site::kShape, 1, 12));
+  options.client.bytes_max = (4u << 10) << choices.Below(stream, Site::kShape, 7);
+  options.client.read_percent = static_cast<uint32_t>(choices.Range(stream, Site::kShape, 20, 60));
+  options.client.zero_percent = static_cast<uint32_t>(choices.Range(stream, Site::kShape, 0, 12));
+  options.client.small_sectors = choices.Below(stream, Site::kShape, 4) != 0;
+  return options;
+}
+
+std::string Describe(const ClusterOptions& options) {
+  return std::to_string(options.sds_count) + " SDS x " + std::to_string(options.devices_per_sds) +
+         ", " + std::to_string(options.sdc_count) + " SDC, " +
+         std::to_string(options.volume_count) + " volumes of " +
+         std::to_string(options.volume_bytes >> 20) + " MiB, " +
+         std::to_string(options.slice_count) + " slices";
+}
+
+// From the seed or the tape, and recording from the first choice on if asked.
+Choices MakeChoices(const RunOptions& options) {
+  Choices choices = options.tape == nullptr ? Choices(options.seed) : Choices(*options.tape);
+  if (options.record) choices.Record();
+  return choices;
+}
+
+class Simulation {
+ public:
+  Simulation(const RunOptions& options, PageArena* arena)
+      : options_(options),
+        choices_(MakeChoices(options)),
+        plan_(DrawFaultPlan(choices_)),
+        world_(DrawWorld(), &choices_, arena),
+        cluster_(&world_, DrawCluster(choices_, plan_)),
+        watch_(cluster_.mdm()),
+        injector_(&world_, plan_,
+                  {.mdms = {cluster_.mdm()}, .sdss = cluster_.sds(), .sdcs = cluster_.sdc()}) {
+    world_.TraceTo(options.tracer);
+    world_.Observe(&watch_);
+  }
+
+  RunReport Run() {
+    if (options_.on_ready) options_.on_ready(world_, choices_);
+    Phases();
+    RunReport report{.failure = world_.failure(),
+                     .workload = cluster_.workload().stats(),
+                     .world = world_.stats(),
+                     .hash = world_.hash(),
+                     .simulated = world_.now(),
+                     .fail_overs = watch_.fail_overs(),
+                     .epochs = watch_.epochs(),
+                     .enabled = plan_.enabled,
+                     .fired = world_.fired(),
+                     .shape = Describe(cluster_.options()),
+                     .dump = {},
+                     .tape = {}};
+    report.hash.Add(choices_.digest());
+    for (NodeIndex node = 0; node < world_.node_count(); ++node) {
+      if (world_.Running(node)) report.hash.Add(world_.node(node).role->StateHash());
+    }
+    if (report.failure.happened() || options_.dump_state) report.dump = world_.Dump();
+    if (options_.record) report.tape = choices_.RecordedTape();
+    return report;
+  }
+
+ private:
+  World::Options DrawWorld() {
+    const Stream stream = choices_.Open(StreamKind::kPlan, 3);
+    World::Options world;
+    world.through_codec = choices_.Below(stream, Site::kShape, 8) == 7;
+    world.check_every = 4;
+    return world;
+  }
+
+  bool Failed() const { return world_.failure().happened(); }
+
+  void Phases() {
+    if (!cluster_.SetUp(world_.now() + kSetUpMax.count())) {
+      world_.Fail("set-up", "the cluster was not ready after " + ToString(kSetUpMax));
+      return;
+    }
+    const TrueTime end = world_.now() + options_.load.count();
+    injector_.Run(end);
+    cluster_.workload().Run(end);
+    world_.RunUntil(end);
+    if (Failed()) return;
+    Trace("==== the faults are over; everything heals");
+    injector_.HealAll();
+    if (!Recover("after the faults")) return;
+    Trace("==== power cut of everybody");
+    for (const NodeIndex node : cluster_.sds()) world_.PowerCut(node);
+    world_.PowerCut(cluster_.mdm());
+    (void)Recover("after the power cut");
+  }
+
+  // Liveness and convergence, then everything is read.
+  bool Recover(const std::string& when) {
+    Workload& workload = cluster_.workload();
+    if (!world_.RunUntil(world_.now() + kCompletionMax.count(), [&] { return workload.Idle(); })) {
+      world_.Fail("liveness", "I/O does not complete within " + ToString(kCompletionMax) + " " +
+                                  when + ": " + workload.DescribeOldest());
+      return false;
+    }
+    if (!cluster_.WaitMirrored(world_.now() + kRedundancyMax.count())) {
+      world_.Fail("convergence", "not all slices are mirrored " + ToString(kRedundancyMax) + " " +
+                                     when + ": " + cluster_.last_status().ShortDebugString());
+      return false;
+    }
+    workload.ReadAll(0);
+    if (!world_.RunUntil(world_.now() + kCompletionMax.count(), [&] { return workload.Idle(); })) {
+      world_.Fail("liveness", "reading everything does not complete " + when + ": " +
+                                  workload.DescribeOldest());
+      return false;
+    }
+    return !Failed();
+  }
+
+  void Trace(std::string_view text) {
+    if (world_.tracing()) world_.Trace(cluster_.admin(), text);
+  }
+
+  RunOptions options_;
+  Choices choices_;
+  FaultPlan plan_;
+  World world_;
+  Cluster cluster_;
+  ConfigWatch watch_;
+  FaultInjector injector_;
+};
+
+}  // namespace
+
+RunReport RunSimulation(const RunOptions& options, PageArena* arena) {
+  Simulation simulation(options, arena);
+  return simulation.Run();
+}
+
+}  // namespace gabion::sim

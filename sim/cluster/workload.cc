@@ -1,0 +1,367 @@
+#include "sim/cluster/workload.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "core/base/check.h"
+#include "core/wire/data.h"
+
+namespace gabion::sim {
+
+namespace {
+
+constexpr Duration kAttachRetry = std::chrono::milliseconds(200);
+constexpr uint32_t kReadAllBytes = 64 << 10;
+constexpr uint32_t kReadAllDepth = 4;
+
+}  // namespace
+
+uint32_t Workload::AddVolume(VolumeId id, uint64_t size_bytes) {
+  const auto index = static_cast<uint32_t>(volumes_.size());
+  volumes_.push_back({id, VolumeHistory(index + 1, size_bytes)});
+  for (uint32_t client = 0; client < clients_.size(); ++client) {
+    clients_[client].attached.push_back(false);
+    Attach(client, index);
+  }
+  return index;
+}
+
+uint32_t Workload::AddClient(const ClientOptions& options) {
+  const auto index = static_cast<uint32_t>(clients_.size());
+  clients_.push_back(
+      {.options = options, .stream = world_->choices().Open(StreamKind::kWorkload, index)});
+  clients_.back().attached.assign(volumes_.size(), false);
+  if (world_->Running(options.node)) OnStarted(options.node);
+  return index;
+}
+
+Workload::Client* Workload::ClientOf(NodeIndex node, uint32_t* index) {
+  for (uint32_t i = 0; i < clients_.size(); ++i) {
+    if (clients_[i].options.node != node) continue;
+    *index = i;
+    return &clients_[i];
+  }
+  return nullptr;
+}
+
+bool Workload::Attached(uint32_t client, uint32_t volume) const {
+  return clients_[client].attached[volume];
+}
+
+void Workload::Attach(uint32_t client, uint32_t volume) {
+  Client& c = clients_[client];
+  if (!world_->Running(c.options.node) || c.attached[volume]) return;
+  const UserTag tag = next_tag_++;
+  c.requests[tag] = {.op = UserOp::kAttach, .volume = volume, .start = world_->now()};
+  UserRequestEvent event;
+  event.tag = tag;
+  event.op = UserOp::kAttach;
+  event.volume = volumes_[volume].id;
+  world_->Submit(c.options.node, std::move(event));
+}
+
+void Workload::OnStarted(NodeIndex node) {
+  uint32_t index = 0;
+  if (ClientOf(node, &index) == nullptr) return;
+  // Behind the role's StartEvent.
+  world_->After(std::chrono::milliseconds(1), [this, index] {
+    for (uint32_t volume = 0; volume < volumes_.size(); ++volume) Attach(index, volume);
+  });
+}
+
+void Workload::OnStopped(NodeIndex node) {
+  uint32_t index = 0;
+  Client* client = ClientOf(node, &index);
+  if (client == nullptr) return;
+  // Their writes may take effect or not: they never finish.
+  client->requests.clear();
+  client->attached.assign(volumes_.size(), false);
+  client->reading_all = false;
+}
+
+void Workload::OnUserNotice(NodeIndex node, const UserNoticeEffect& notice) {
+  uint32_t index = 0;
+  Client* client = ClientOf(node, &index);
+  if (client == nullptr || notice.size_bytes != 0) return;
+  for (uint32_t volume = 0; volume < volumes_.size(); ++volume) {
+    if (volumes_[volume].id == notice.volume) client->attached[volume] = false;
+  }
+}
+
+void Workload::Run(TrueTime end) {
+  end_ = end;
+  for (uint32_t client = 0; client < clients_.size(); ++client) Tick(client);
+}
+
+void Workload::Tick(uint32_t client) {
+  if (world_->now() >= end_) return;
+  Client& c = clients_[client];
+  if (world_->Running(c.options.node) && c.requests.size() < c.options.depth) IssueRandom(client);
+  const Duration mean = c.options.pause_mean;
+  const Duration pause = world_->choices().TailOf(c.stream, Site::kOpPause, mean, mean * 20);
+  world_->After(pause + std::chrono::microseconds(1), [this, client] { Tick(client); });
+}
+
+void Workload::IssueRandom(uint32_t client) {
+  Client& c = clients_[client];
+  Choices& choices = world_->choices();
+  if (volumes_.empty()) return;
+  const auto volume =
+      static_cast<uint32_t>(choices.Below(c.stream, Site::kOpPlace, volumes_.size()));
+  if (!c.attached[volume]) return;
+  const uint64_t size = volumes_[volume].history.size_bytes();
+  const uint32_t unit = c.options.small_sectors && choices.Chance(c.stream, Site::kOpSize, 1, 4)
+                            ? wire::kSectorBytes
+                            : wire::kBlockBytes;
+  // Mostly one or a few blocks, now and then the largest.
+  const uint64_t units_max = c.options.bytes_max / unit;
+  uint64_t units = 1;
+  switch (choices.Below(c.stream, Site::kOpSize, 8)) {
+    case 0:
+    case 1:
+    case 2:
+      break;
+    case 7:
+      units = choices.Range(c.stream, Site::kOpSize, 1, units_max);
+      break;
+    default:
+      units = choices.Range(c.stream, Site::kOpSize, 1, std::min<uint64_t>(units_max, 8));
+      break;
+  }
+  // Half of the requests go to a few hot places: the first blocks, a chunk's end, the volume's end.
+  uint64_t at = 0;
+  switch (choices.Below(c.stream, Site::kOpPlace, 6)) {
+    case 0:
+      at = choices.Below(c.stream, Site::kOpPlace, 8) * unit;
+      break;
+    case 1: {
+      const uint64_t chunk = choices.Range(c.stream, Site::kOpPlace, 1, size / wire::kChunkBytes);
+      const uint64_t back = choices.Below(c.stream, Site::kOpPlace, units + 1) * unit;
+      at = chunk * wire::kChunkBytes - back;
+      break;
+    }
+    case 2:
+      at = choices.Below(c.stream, Site::kOpPlace, size / wire::kChunkBytes) * wire::kChunkBytes +
+           choices.Below(c.stream, Site::kOpPlace, 4) * unit;
+      break;
+    default:
+      at = choices.Below(c.stream, Site::kOpPlace, size / unit) * unit;
+      break;
+  }
+  const uint64_t length = units * unit;
+  if (at + length > size) at = size - length;
+  Request request{.volume = volume, .offset_bytes = at, .length_bytes = length};
+  const uint64_t kind = choices.Below(c.stream, Site::kOpKind, 100);
+  if (kind < c.options.read_percent) {
+    request.op = UserOp::kRead;
+  } else if (kind < c.options.read_percent + c.options.zero_percent) {
+    request.op = kind % 2 == 0 ? UserOp::kTrim : UserOp::kWriteZeroes;
+  } else if (kind == 99) {
+    request.op = UserOp::kFlush;
+    request.offset_bytes = 0;
+    request.length_bytes = 0;
+  } else {
+    request.op = UserOp::kWrite;
+  }
+  Issue(client, std::move(request));
+}
+
+void Workload::Issue(uint32_t client, Request request) {
+  Client& c = clients_[client];
+  Volume& volume = volumes_[request.volume];
+  request.start = world_->now();
+  UserRequestEvent event;
+  event.tag = next_tag_++;
+  event.op = request.op;
+  event.volume = volume.id;
+  event.offset_bytes = request.offset_bytes;
+  event.length_bytes = request.length_bytes;
+  const uint64_t first = request.offset_bytes / kStampSectorBytes;
+  const uint64_t count = request.length_bytes / kStampSectorBytes;
+  switch (request.op) {
+    case UserOp::kWrite:
+      if (request.stamp == 0) request.stamp = MakeStamp(client, next_operation_++);
+      event.payload =
+          world_->node(c.options.node).pool->Allocate(static_cast<uint32_t>(request.length_bytes));
+      CHECK(!event.payload.empty());
+      FillStamped(event.payload.mutable_span(), request.stamp, volume.history.key(), first);
+      volume.history.WriteStarted(request.stamp, false, first, count, request.start);
+      break;
+    case UserOp::kTrim:
+    case UserOp::kWriteZeroes:
+      request.stamp = MakeStamp(client, next_operation_++);
+      volume.history.WriteStarted(request.stamp, true, first, count, request.start);
+      break;
+    case UserOp::kRead:
+    case UserOp::kFlush:
+    case UserOp::kAttach:
+    case UserOp::kDetach:
+    case UserOp::kList:
+      break;
+  }
+  c.requests[event.tag] = std::move(request);
+  world_->Submit(c.options.node, std::move(event));
+}
+
+Stamp Workload::Write(uint32_t client, uint32_t volume, uint64_t offset_bytes,
+                      uint64_t length_bytes, Callback done) {
+  const Stamp stamp = MakeStamp(client, next_operation_++);
+  Issue(client, {.op = UserOp::kWrite,
+                 .volume = volume,
+                 .offset_bytes = offset_bytes,
+                 .length_bytes = length_bytes,
+                 .stamp = stamp,
+                 .done = std::move(done)});
+  return stamp;
+}
+
+void Workload::Read(uint32_t client, uint32_t volume, uint64_t offset_bytes, uint64_t length_bytes,
+                    Callback done) {
+  Issue(client, {.op = UserOp::kRead,
+                 .volume = volume,
+                 .offset_bytes = offset_bytes,
+                 .length_bytes = length_bytes,
+                 .done = std::move(done)});
+}
+
+void Workload::ReadAll(uint32_t client) {
+  Client& c = clients_[client];
+  c.reading_all = true;
+  c.next_volume = 0;
+  c.next_offset = 0;
+  for (uint32_t i = 0; i < kReadAllDepth; ++i) ContinueReadAll(client);
+}
+
+void Workload::ContinueReadAll(uint32_t client) {
+  Client& c = clients_[client];
+  if (c.next_volume == volumes_.size()) {
+    c.reading_all = false;
+    return;
+  }
+  const uint64_t size = volumes_[c.next_volume].history.size_bytes();
+  Request request{.op = UserOp::kRead,
+                  .volume = c.next_volume,
+                  .offset_bytes = c.next_offset,
+                  .length_bytes = std::min<uint64_t>(kReadAllBytes, size - c.next_offset),
+                  .of_read_all = true};
+  c.next_offset += request.length_bytes;
+  if (c.next_offset == size) {
+    c.next_offset = 0;
+    ++c.next_volume;
+  }
+  Issue(client, std::move(request));
+}
+
+void Workload::OnUserReply(NodeIndex node, const UserReplyEffect& reply) {
+  uint32_t index = 0;
+  Client* client = ClientOf(node, &index);
+  if (client == nullptr) return;
+  if (!client->requests.contains(reply.tag)) {
+    world_->Fail("session", "an SDC answered request " + std::to_string(reply.tag) +
+                                ", which is not in flight");
+    return;
+  }
+  Finish(index, reply.tag, reply);
+}
+
+void Workload::Finish(uint32_t client, UserTag tag, const UserReplyEffect& reply) {
+  Client& c = clients_[client];
+  const auto at = c.requests.find(tag);
+  const Request request = std::move(at->second);
+  c.requests.erase(at);
+  Volume& volume = volumes_[request.volume];
+  const TrueTime now = world_->now();
+  if (request.op == UserOp::kAttach) {
+    if (reply.error == 0 && reply.size_bytes == volume.history.size_bytes()) {
+      c.attached[request.volume] = true;
+    } else {
+      world_->After(kAttachRetry, [this, client, v = request.volume] { Attach(client, v); });
+    }
+    return;
+  }
+  if (request.done) {
+    request.done(reply.error, reply.payload);
+  } else if (reply.error == EBUSY || reply.error == ESHUTDOWN) {
+    // Refused at the door, or given up by a clean shutdown: it may take effect or not.
+  } else if (reply.error == ENOSPC && allow_no_space_) {
+    ++stats_.no_space;
+  } else if (reply.error != 0) {
+    world_->Fail("io-error", "request " + std::to_string(tag) + " of client " +
+                                 std::to_string(client) + " failed with errno " +
+                                 std::to_string(reply.error));
+    return;
+  }
+  if (reply.error != 0) {
+    if (request.of_read_all) ContinueReadAll(client);
+    return;
+  }
+  const uint64_t first = request.offset_bytes / kStampSectorBytes;
+  const uint64_t count = request.length_bytes / kStampSectorBytes;
+  std::string wrong;
+  switch (request.op) {
+    case UserOp::kRead:
+      if (reply.payload.size() != request.length_bytes) {
+        wrong = "a read of " + std::to_string(request.length_bytes) + " bytes returned " +
+                std::to_string(reply.payload.size());
+      } else {
+        wrong = volume.history.ReadEnded(reply.payload.span(), first, request.start, now);
+      }
+      if (!request.of_read_all) ++stats_.reads;
+      break;
+    case UserOp::kWrite:
+    case UserOp::kTrim:
+    case UserOp::kWriteZeroes:
+      wrong = volume.history.WriteEnded(request.stamp, first, count, now);
+      ++stats_.writes;
+      break;
+    case UserOp::kFlush:
+    case UserOp::kAttach:
+    case UserOp::kDetach:
+    case UserOp::kList:
+      break;
+  }
+  if (!wrong.empty()) {
+    world_->Fail("linearizability", "request " + std::to_string(tag) + " of client " +
+                                        std::to_string(client) + ": " + wrong);
+    return;
+  }
+  if (request.of_read_all) {
+    ContinueReadAll(client);
+    return;
+  }
+  ++stats_.completed;
+  stats_.bytes += request.length_bytes;
+  stats_.longest = std::max(stats_.longest, Duration(now - request.start));
+}
+
+bool Workload::Idle() const {
+  return std::all_of(clients_.begin(), clients_.end(), [](const Client& client) {
+    return !client.reading_all && client.requests.empty();
+  });
+}
+
+TrueTime Workload::OldestStart() const {
+  TrueTime oldest = kForever;
+  for (const Client& client : clients_) {
+    for (const auto& [tag, request] : client.requests) oldest = std::min(oldest, request.start);
+  }
+  return oldest;
+}
+
+std::string Workload::DescribeOldest() const {
+  const TrueTime oldest = OldestStart();
+  for (const Client& client : clients_) {
+    for (const auto& [tag, request] : client.requests) {
+      if (request.start != oldest) continue;
+      return "request " + std::to_string(tag) + " of " +
+             world_->node(client.options.node).options.name + " (op " +
+             std::to_string(static_cast<int>(request.op)) + ", volume " +
+             std::to_string(request.volume) + ", " + std::to_string(request.offset_bytes) + " + " +
+             std::to_string(request.length_bytes) + ") has waited since " +
+             std::to_string(request.start / 1'000'000) + " ms";
+    }
+  }
+  return "no request is in flight";
+}
+
+}  // namespace gabion::sim

@@ -1,0 +1,69 @@
+// The classes of faults: each has a rate that a run draws (0: off), a counter of how often it
+// happened, and a naive victim that fails because of it (sim/fault/efficacy_test.cc).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace gabion::sim {
+
+enum class Fault : uint8_t {
+  // Network.
+  kDrop,       // a message is lost and retransmitted after 200 ms or more
+  kDelayTail,  // a long delay
+  kReset,      // a connection breaks, the tail is lost, both ends learn it
+  kHalfOpen,   // a connection breaks, one end does not learn it
+  kRefuse,     // a dial fails
+  kClog,       // a link stands still, then bursts
+  kCutOneWay,
+  kCutTwoWay,
+  kIsolate,  // one node is cut from all others
+  kSplit,    // two groups of nodes are cut from each other
+  // Processes.
+  kKill,      // the process dies; device caches live
+  kPowerCut,  // the machine dies; device caches are lost
+  kPowerCutAll,
+  kPause,         // the process stands still, and goes on with queued work
+  kCleanRestart,  // clean shutdown, then start
+  // Disks.
+  kUnflushedLost,  // a power cut loses completed writes that were not flushed
+  kTornWrite,      // a write in flight at a crash is partly there
+  kReorder,        // operations complete in another order than they were submitted
+  kSlowDisk,
+  // Clocks.
+  kClockDrift,
+  kWallOffset,
+  kCount,
+};
+
+inline constexpr size_t kFaultCount = static_cast<size_t>(Fault::kCount);
+
+inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
+    "drop",      "delay-tail", "reset",         "half-open",      "refuse",     "clog",
+    "cut-1way",  "cut-2way",   "isolate",       "split",          "kill",       "power-cut",
+    "power-all", "pause",      "clean-restart", "unflushed-lost", "torn-write", "reorder",
+    "slow-disk", "drift",      "wall-offset",
+};
+
+inline std::string_view NameOf(Fault fault) { return kFaultNames[static_cast<size_t>(fault)]; }
+
+// One number per class.
+template <class T>
+struct PerFault {
+  std::array<T, kFaultCount> values{};
+  T& operator[](Fault fault) { return values[static_cast<size_t>(fault)]; }
+  const T& operator[](Fault fault) const { return values[static_cast<size_t>(fault)]; }
+};
+
+// What the network and the disks of a world do by themselves. Rates are per million messages or
+// operations; 0 is off.
+struct WorldFaults {
+  PerFault<uint32_t> per_million;
+  bool reorder_disk = false;  // Fault::kReorder
+  bool lose_unflushed = true;
+  bool tear_writes = true;
+};
+
+}  // namespace gabion::sim

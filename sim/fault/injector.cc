@@ -1,0 +1,298 @@
+#include "sim/fault/injector.h"
+
+#include <algorithm>
+
+#include "core/base/check.h"
+
+namespace gabion::sim {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr Fault kScheduled[] = {
+    Fault::kClog,  Fault::kCutOneWay,    Fault::kCutTwoWay, Fault::kIsolate,
+    Fault::kSplit, Fault::kKill,         Fault::kPowerCut,  Fault::kPowerCutAll,
+    Fault::kPause, Fault::kCleanRestart, Fault::kSlowDisk,
+};
+
+Duration Mean(Fault fault, Choices& choices, Stream stream) {
+  switch (fault) {
+    case Fault::kKill:
+    case Fault::kPowerCut:
+      return seconds(choices.Range(stream, Site::kRate, 8, 40));
+    case Fault::kPowerCutAll:
+      return seconds(choices.Range(stream, Site::kRate, 30, 90));
+    case Fault::kClog:
+    case Fault::kSlowDisk:
+      return seconds(choices.Range(stream, Site::kRate, 3, 30));
+    default:
+      return seconds(choices.Range(stream, Site::kRate, 10, 60));
+  }
+}
+
+}  // namespace
+
+FaultPlan DrawFaultPlan(Choices& choices) {
+  FaultPlan plan;
+  const Stream stream = choices.Open(StreamKind::kPlan, 2);
+  // 0: a run without faults.
+  const uint64_t swarm = choices.Below(stream, Site::kSwarm, 20);
+  if (swarm == 0) return plan;
+  for (size_t i = 0; i < kFaultCount; ++i) {
+    const auto fault = static_cast<Fault>(i);
+    plan.enabled[fault] = choices.Chance(stream, Site::kSwarm, 1, 2);
+    plan.mean[fault] = Mean(fault, choices, stream);
+  }
+  const auto rate = [&](Fault fault, uint64_t lo, uint64_t hi) {
+    const auto drawn = static_cast<uint32_t>(choices.Range(stream, Site::kRate, lo, hi));
+    plan.world.per_million[fault] = plan.enabled[fault] ? drawn : 0;
+  };
+  rate(Fault::kDrop, 20, 3'000);
+  rate(Fault::kDelayTail, 20, 5'000);
+  rate(Fault::kReset, 10, 1'000);
+  rate(Fault::kHalfOpen, 100'000, 700'000);
+  rate(Fault::kRefuse, 10'000, 300'000);
+  plan.world.reorder_disk = plan.enabled[Fault::kReorder];
+  plan.world.lose_unflushed = plan.enabled[Fault::kUnflushedLost];
+  plan.world.tear_writes = plan.enabled[Fault::kTornWrite];
+  if (plan.enabled[Fault::kClockDrift]) {
+    // Leases assume 1 %; the last bit is left to rounding.
+    plan.drift_ppm_max = static_cast<uint32_t>(choices.Range(stream, Site::kRate, 1, 3) * 3'300);
+  }
+  if (plan.enabled[Fault::kWallOffset]) plan.wall_offset_max = std::chrono::hours(24);
+  return plan;
+}
+
+FaultInjector::FaultInjector(World* world, const FaultPlan& plan, Targets targets)
+    : world_(world),
+      plan_(plan),
+      targets_(std::move(targets)),
+      restarts_(world->choices().Open(StreamKind::kFault, 100)),
+      kept_down_(world->node_count(), false) {
+  for (size_t i = 0; i < kFaultCount; ++i) {
+    streams_.values[i] = world->choices().Open(StreamKind::kFault, static_cast<uint32_t>(i));
+  }
+  world_->Observe(this);
+}
+
+std::vector<NodeIndex> FaultInjector::Everybody() const {
+  std::vector<NodeIndex> all = targets_.mdms;
+  all.insert(all.end(), targets_.sdss.begin(), targets_.sdss.end());
+  all.insert(all.end(), targets_.sdcs.begin(), targets_.sdcs.end());
+  return all;
+}
+
+void FaultInjector::Run(TrueTime end) {
+  end_ = end;
+  healed_ = false;
+  world_->faults() = plan_.world;
+  for (const Fault fault : kScheduled) {
+    if (plan_.enabled[fault]) Schedule(fault);
+  }
+}
+
+void FaultInjector::Schedule(Fault fault) {
+  const Duration pause = world_->choices().TailOf(StreamOf(fault), Site::kFaultWhen,
+                                                  plan_.mean[fault], plan_.mean[fault] * 5);
+  const TrueTime when = world_->now() + pause.count() + 1;
+  if (when >= end_) return;
+  world_->At(when, [this, fault] {
+    if (healed_) return;
+    Happen(fault);
+    Schedule(fault);
+  });
+}
+
+NodeIndex FaultInjector::Victim(Stream stream) {
+  Choices& choices = world_->choices();
+  const uint64_t kind = choices.Below(stream, Site::kFaultWhat, 10);
+  const std::vector<NodeIndex>& group = kind < 7   ? targets_.sdss
+                                        : kind < 9 ? targets_.mdms
+                                                   : targets_.sdcs;
+  return group[choices.Below(stream, Site::kFaultWhat, group.size())];
+}
+
+void FaultInjector::Crash(Fault fault, Stream stream) {
+  Choices& choices = world_->choices();
+  const NodeIndex victim = Victim(stream);
+  if (!world_->Running(victim)) return;
+  const bool power = fault == Fault::kPowerCut;
+  ++world_->fired()[fault];
+  // Now, or in the middle of the effects of some step soon.
+  const uint64_t countdown = choices.Below(stream, Site::kCrashPoint, 60);
+  if (countdown != 0 && choices.Chance(stream, Site::kCrashPoint, 2, 3)) {
+    world_->ArmCrash(victim, static_cast<uint32_t>(countdown), power);
+  } else if (power) {
+    world_->PowerCut(victim);
+  } else {
+    world_->Kill(victim);
+  }
+}
+
+void FaultInjector::CutPairs(std::vector<std::pair<NodeIndex, NodeIndex>> pairs, Duration length) {
+  for (const auto& [from, to] : pairs) world_->Cut(from, to);
+  if (world_->tracing()) {
+    for (const auto& [from, to] : pairs) {
+      world_->Trace(from, "CUT to " + world_->node(to).options.name);
+    }
+  }
+  const std::vector<std::pair<NodeIndex, NodeIndex>> key = pairs;
+  cuts_.push_back(std::move(pairs));
+  world_->After(length, [this, key] {
+    const auto at = std::find(cuts_.begin(), cuts_.end(), key);
+    if (at == cuts_.end()) return;
+    cuts_.erase(at);
+    for (const auto& [from, to] : key) {
+      world_->Heal(from, to);
+      if (world_->tracing()) {
+        world_->Trace(from, "HEALED to " + world_->node(to).options.name);
+      }
+    }
+  });
+}
+
+void FaultInjector::Partition(Fault fault, Stream stream) {
+  Choices& choices = world_->choices();
+  const std::vector<NodeIndex> all = Everybody();
+  std::vector<std::pair<NodeIndex, NodeIndex>> pairs;
+  const auto both = [&pairs](NodeIndex a, NodeIndex b) {
+    pairs.push_back({a, b});
+    pairs.push_back({b, a});
+  };
+  const NodeIndex a = Victim(stream);
+  if (fault == Fault::kIsolate) {
+    for (const NodeIndex other : all) {
+      if (other != a) both(a, other);
+    }
+  } else if (fault == Fault::kSplit) {
+    const uint64_t sides = choices.Below(stream, Site::kFaultWhat, uint64_t{1} << all.size());
+    for (size_t i = 0; i < all.size(); ++i) {
+      for (size_t j = i + 1; j < all.size(); ++j) {
+        if ((sides >> i & 1) != (sides >> j & 1)) both(all[i], all[j]);
+      }
+    }
+  } else {
+    const NodeIndex b = all[choices.Below(stream, Site::kFaultWhat, all.size())];
+    if (a == b) return;
+    if (fault == Fault::kCutOneWay) {
+      pairs.push_back({a, b});
+    } else {
+      both(a, b);
+    }
+  }
+  if (pairs.empty()) return;
+  ++world_->fired()[fault];
+  // Shorter than a lease, about a lease, or long.
+  constexpr Duration kLengths[] = {milliseconds(300), milliseconds(1500), seconds(5)};
+  const Duration mean = kLengths[choices.Below(stream, Site::kFaultLength, 3)];
+  const Duration length = choices.TailOf(stream, Site::kFaultLength, mean, mean * 4);
+  CutPairs(std::move(pairs), length + milliseconds(1));
+}
+
+void FaultInjector::Happen(Fault fault) {
+  Choices& choices = world_->choices();
+  const Stream stream = StreamOf(fault);
+  switch (fault) {
+    case Fault::kKill:
+    case Fault::kPowerCut:
+      Crash(fault, stream);
+      return;
+    case Fault::kPowerCutAll:
+      ++world_->fired()[fault];
+      for (const NodeIndex node : targets_.mdms) world_->PowerCut(node);
+      for (const NodeIndex node : targets_.sdss) world_->PowerCut(node);
+      return;
+    case Fault::kPause: {
+      const NodeIndex victim = Victim(stream);
+      if (!world_->Running(victim)) return;
+      ++world_->fired()[fault];
+      constexpr Duration kLengths[] = {milliseconds(100), milliseconds(900), seconds(3),
+                                       seconds(30)};
+      const Duration mean = kLengths[choices.Below(stream, Site::kFaultLength, 4)];
+      const Duration length = choices.TailOf(stream, Site::kFaultLength, mean, mean * 3);
+      world_->Pause(victim, world_->now() + length.count() + 1);
+      return;
+    }
+    case Fault::kCleanRestart: {
+      const NodeIndex victim = Victim(stream);
+      if (!world_->Running(victim)) return;
+      ++world_->fired()[fault];
+      world_->Stop(victim);
+      return;
+    }
+    case Fault::kClog: {
+      const std::vector<NodeIndex> all = Everybody();
+      const NodeIndex from = all[choices.Below(stream, Site::kFaultWhat, all.size())];
+      const NodeIndex to = all[choices.Below(stream, Site::kFaultWhat, all.size())];
+      if (from == to) return;
+      ++world_->fired()[fault];
+      const Duration length =
+          choices.TailOf(stream, Site::kFaultLength, milliseconds(400), seconds(4));
+      world_->Clog(from, to, world_->now() + length.count());
+      return;
+    }
+    case Fault::kSlowDisk: {
+      const NodeIndex victim = Victim(stream);
+      std::vector<Node::NamedDisk>& disks = world_->node(victim).disks;
+      Disk& disk = *disks[choices.Below(stream, Site::kFaultWhat, disks.size())].disk;
+      const Duration extra =
+          choices.TailOf(stream, Site::kFaultLength, milliseconds(30), seconds(2));
+      const Duration length = choices.TailOf(stream, Site::kFaultLength, seconds(2), seconds(10));
+      disk.SlowDown(world_->now() + length.count(), extra);
+      return;
+    }
+    case Fault::kCutOneWay:
+    case Fault::kCutTwoWay:
+    case Fault::kIsolate:
+    case Fault::kSplit:
+      Partition(fault, stream);
+      return;
+    case Fault::kDrop:
+    case Fault::kDelayTail:
+    case Fault::kReset:
+    case Fault::kHalfOpen:
+    case Fault::kRefuse:
+    case Fault::kUnflushedLost:
+    case Fault::kTornWrite:
+    case Fault::kReorder:
+    case Fault::kClockDrift:
+    case Fault::kWallOffset:
+    case Fault::kCount:
+      break;
+  }
+  CHECK(false) << "a fault that is not scheduled";
+}
+
+void FaultInjector::OnStopped(NodeIndex node) {
+  ++kills_;
+  Choices& choices = world_->choices();
+  // At once, within a lease, or long enough for a fail-over.
+  constexpr Duration kLengths[] = {milliseconds(20), milliseconds(700), seconds(3), seconds(4)};
+  Duration mean = milliseconds(100);
+  if (!healed_) mean = kLengths[choices.Below(restarts_, Site::kFaultLength, 4)];
+  const Duration down =
+      choices.TailOf(restarts_, Site::kFaultLength, mean, mean * 4) + milliseconds(1);
+  world_->After(down, [this, node] {
+    if (!kept_down_[node]) world_->Start(node);
+  });
+}
+
+void FaultInjector::HealAll() {
+  healed_ = true;
+  world_->faults() = WorldFaults();
+  std::vector<std::vector<std::pair<NodeIndex, NodeIndex>>> cuts;
+  cuts.swap(cuts_);
+  for (const auto& pairs : cuts) {
+    for (const auto& [from, to] : pairs) world_->Heal(from, to);
+  }
+  for (const NodeIndex node : Everybody()) {
+    world_->node(node).crash_countdown = 0;
+    world_->Resume(node);
+    for (Node::NamedDisk& disk : world_->node(node).disks) disk.disk->SlowDown(0, Duration(0));
+    if (!kept_down_[node]) world_->Start(node);
+  }
+}
+
+}  // namespace gabion::sim

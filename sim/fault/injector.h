@@ -1,0 +1,74 @@
+// Draws which fault classes are on in a run and how strong (swarm), makes them happen to a world,
+// and takes everything back at the end. It keeps runs in budget: disks lose only what a power cut
+// may take, clocks stay within the bound that leases assume, and whatever is broken heals.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sim/fault/classes.h"
+#include "sim/world/world.h"
+
+namespace gabion::sim {
+
+struct FaultPlan {
+  PerFault<bool> enabled;
+  // Scheduled classes: mean time between two of them.
+  PerFault<Duration> mean;
+  WorldFaults world;
+  uint32_t drift_ppm_max = 0;
+  Duration wall_offset_max{0};
+};
+
+// `choices` decide; half of the classes are on in a run, in every tenth none.
+FaultPlan DrawFaultPlan(Choices& choices);
+
+class FaultInjector : public Observer {
+ public:
+  struct Targets {
+    std::vector<NodeIndex> mdms;
+    std::vector<NodeIndex> sdss;
+    std::vector<NodeIndex> sdcs;
+  };
+
+  FaultInjector(World* world, const FaultPlan& plan, Targets targets);
+
+  // Faults from now until `end`.
+  void Run(TrueTime end);
+  // Nothing is broken any more, everybody runs, no faults follow.
+  void HealAll();
+
+  // Processes that die are started again after a drawn time; here a supervisor that never does.
+  void KeepDown(NodeIndex node, bool keep) { kept_down_[node] = keep; }
+
+  uint64_t kills() const { return kills_; }
+
+  void OnStopped(NodeIndex node) override;
+
+ private:
+  void Schedule(Fault fault);
+  void Happen(Fault fault);
+  // Somebody to hurt: mostly an SDS.
+  NodeIndex Victim(Stream stream);
+  void Crash(Fault fault, Stream stream);
+  void CutPairs(std::vector<std::pair<NodeIndex, NodeIndex>> pairs, Duration length);
+  void Partition(Fault fault, Stream stream);
+  std::vector<NodeIndex> Everybody() const;
+  Stream StreamOf(Fault fault) const { return streams_[fault]; }
+
+  World* world_;
+  FaultPlan plan_;
+  Targets targets_;
+  PerFault<Stream> streams_;
+  Stream restarts_;
+  TrueTime end_ = 0;
+  bool healed_ = true;
+  uint64_t kills_ = 0;
+  std::vector<std::vector<std::pair<NodeIndex, NodeIndex>>> cuts_;
+  std::vector<bool> kept_down_;
+};
+
+}  // namespace gabion::sim

@@ -1,0 +1,40 @@
+// The figures over many runs, and whether they reach the goals.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sim/run/pool.h"
+
+namespace gabion::sim {
+
+class Summary {
+ public:
+  void Add(const RunOutcome& outcome);
+  uint64_t runs() const { return runs_; }
+  uint64_t failed() const { return failed_; }
+
+  // A page for people. `wall_seconds`: for the rates.
+  std::string ToText(double wall_seconds, uint32_t jobs) const;
+  // What is below its goal, a line each; empty: nothing. Shares need `runs()` of some hundred to
+  // mean anything; fewer are not judged.
+  std::string Shortfalls(Duration load) const;
+
+ private:
+  uint64_t MedianCompleted() const;
+
+  uint64_t runs_ = 0;
+  uint64_t failed_ = 0;
+  uint64_t events_ = 0;
+  int64_t simulated_ns_ = 0;
+  uint64_t with_fail_over_ = 0;
+  uint64_t with_power_cut_ = 0;
+  uint64_t with_partition_ = 0;
+  int64_t longest_ns_ = 0;
+  std::vector<uint64_t> completed_;
+  PerFault<uint64_t> enabled_runs_;
+  PerFault<uint64_t> fired_runs_;
+};
+
+}  // namespace gabion::sim

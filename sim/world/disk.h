@@ -1,0 +1,171 @@
+// A simulated disk: pages of real bytes, a volatile cache in front of them, latency, and what a
+// crash may do to writes. It keeps no clock and no queue; the world asks when an operation
+// completes, and completes it then.
+//
+// Two images: what reads see, and what survives a power cut. A write goes to the first when it
+// completes, a flush takes what had completed when it was submitted to the second, a durable write
+// goes to both. Pages are shared between images, never changed in place.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/base/buffer.h"
+#include "core/role/effects.h"
+#include "core/role/event.h"
+#include "sim/fault/classes.h"
+#include "sim/world/choice.h"
+#include "sim/world/event_queue.h"
+#include "sim/world/slab.h"
+
+namespace gabion::sim {
+
+inline constexpr uint32_t kPageBytes = 4096;
+inline constexpr uint32_t kDiskSectorBytes = 512;
+inline constexpr uint32_t kSectorsPerPage = kPageBytes / kDiskSectorBytes;
+
+// Reference-counted pages by number. Page 0 is all zeroes and is never freed.
+class PageArena {
+ public:
+  PageArena();
+  // A page with unknown content and one reference.
+  uint32_t Allocate();
+  void Retain(uint32_t page) {
+    if (page != 0) ++references_[page];
+  }
+  void Release(uint32_t page) {
+    if (page != 0 && --references_[page] == 0) free_.push_back(page);
+  }
+  std::byte* Data(uint32_t page) {
+    return blocks_[page / kPagesPerBlock].get() + size_t{page % kPagesPerBlock} * kPageBytes;
+  }
+  size_t in_use() const { return references_.size() - 1 - free_.size(); }
+
+ private:
+  static constexpr uint32_t kPagesPerBlock = 256;
+  std::vector<std::unique_ptr<std::byte[]>> blocks_;
+  std::vector<uint32_t> references_;
+  std::vector<uint32_t> free_;
+};
+
+// The bytes of a disk: a page number for each page. A value that shares pages.
+class DiskImage {
+ public:
+  DiskImage(PageArena* arena, uint64_t size_bytes)
+      : arena_(arena), pages_(size_bytes / kPageBytes, 0) {}
+  DiskImage(const DiskImage& other);
+  DiskImage& operator=(const DiskImage& other);
+  ~DiskImage();
+
+  uint64_t size_bytes() const { return uint64_t{pages_.size()} * kPageBytes; }
+  uint32_t page(uint32_t index) const { return pages_[index]; }
+  // Takes over the caller's reference to `page`.
+  void Replace(uint32_t index, uint32_t page) {
+    arena_->Release(pages_[index]);
+    pages_[index] = page;
+  }
+  void Read(uint64_t offset_bytes, std::span<std::byte> into) const;
+  // Overlays sectors [first, first + count) of page `index` with those of `source`, by replacing.
+  void OverlaySectors(uint32_t index, uint32_t source, uint32_t first, uint32_t count);
+  void Clear();
+
+ private:
+  PageArena* arena_;
+  std::vector<uint32_t> pages_;
+};
+
+class Disk {
+ public:
+  struct Options {
+    DeviceInfo info;
+    Duration latency_base = std::chrono::microseconds(30);
+    Duration latency_mean = std::chrono::microseconds(40);  // of the drawn part
+    Duration flush_base = std::chrono::microseconds(200);
+  };
+
+  Disk(const Options& options, PageArena* arena, Choices* choices, Stream stream,
+       const WorldFaults* faults, PerFault<uint64_t>* fired);
+  ~Disk();
+
+  const DeviceInfo& info() const { return options_.info; }
+
+  // Starts an operation; the slot names it. The owner completes it at `*done_at`, in order of time.
+  // The operation is within the device and aligned, or CHECK fails: the role is wrong.
+  uint32_t Submit(TrueTime now, const DiskEffect& effect, std::span<const Slice> slices,
+                  TrueTime* done_at);
+  // Carries the operation out; its tag.
+  DiskTag Complete(uint32_t slot);
+
+  // The process is gone, the machine runs on: operations in flight happen, or not, or in part.
+  void OnKill();
+  // Operations in flight and what was not flushed happen, or not, or in part.
+  void OnPowerCut();
+  // Someone swapped in a new, empty disk.
+  void Wipe();
+
+  // Operations take `extra` longer until `until`.
+  void SlowDown(TrueTime until, Duration extra) {
+    slow_until_ = until;
+    slow_extra_ = extra;
+  }
+
+  const DiskImage& current() const { return current_; }
+  const DiskImage& durable() const { return durable_; }
+  uint64_t bytes_written() const { return bytes_written_; }
+  uint32_t in_flight() const { return operations_.live(); }
+
+ private:
+  // Part of a write within one page: `page` holds the bytes in their place.
+  struct Segment {
+    uint32_t index = 0;
+    uint32_t page = 0;
+    uint8_t first_sector = 0;
+    uint8_t sector_count = 0;
+  };
+  struct Operation {
+    DiskOp op{};
+    bool live = false;
+    DiskTag tag = 0;
+    uint64_t offset_bytes = 0;
+    uint64_t flush_sequence = 0;
+    std::vector<Slice> into{};
+    std::vector<Segment> segments{};
+  };
+  // A completed write of one page that no flush has covered.
+  struct Dirty {
+    uint64_t sequence = 0;
+    uint32_t index = 0;
+    uint32_t page = 0;
+  };
+
+  void TakeSegments(Operation& operation, uint64_t offset_bytes, std::span<const Slice> slices);
+  void ApplyToCache(const Segment& segment);
+  void ApplyDurably(const Segment& segment);
+  void ApplyFlush(uint64_t sequence);
+  void Apply(Operation& operation);
+  // A crash while `operation` was in flight.
+  void ApplyInPart(Operation& operation, bool power_cut);
+  void Drop(Operation& operation);
+
+  Options options_;
+  PageArena* arena_;
+  Choices* choices_;
+  Stream stream_;
+  const WorldFaults* faults_;
+  PerFault<uint64_t>* fired_;
+  DiskImage current_;
+  DiskImage durable_;
+  std::vector<Dirty> dirty_;             // in order of completion
+  std::vector<uint16_t> dirty_of_page_;  // how many entries of dirty_ each page has
+  uint64_t next_sequence_ = 1;
+  Slab<Operation> operations_;
+  std::vector<uint32_t> in_flight_;  // slots in order of submission
+  TrueTime last_done_ = 0;
+  TrueTime slow_until_ = 0;
+  Duration slow_extra_{0};
+  uint64_t bytes_written_ = 0;
+};
+
+}  // namespace gabion::sim
