@@ -83,6 +83,7 @@ Cluster::Cluster(World* world, const ClusterOptions& options)
     node.name = std::move(name);
     node.address = AddressOf(next++);
     node.clock = DrawClock();
+    if (next <= options_.drift_ppm.size()) node.clock.drift_ppm = options_.drift_ppm[next - 1];
     node.state_device = DiskOptions(state_bytes, block_bytes);
     node.make_role = std::move(make);
     return world_->AddNode(node);
@@ -96,23 +97,31 @@ Cluster::Cluster(World* world, const ClusterOptions& options)
     mdm.rebuild_delay = options_.rebuild_delay;
     return mdm::MakeMdm(mdm, resources);
   });
-  for (uint32_t i = 0; i < options_.sds_count; ++i) {
+  const auto add_sds = [&](const std::string& node_name, const std::string& sds_name,
+                           bool holds_state_lock) {
     sds::Options sds;
-    sds.name = "sds" + std::to_string(i + 1);
+    sds.name = sds_name;
     sds.mdms = mdms;
     sds.addresses = {AddressOf(next)};
-    sds_.push_back(add(sds.name, kStateBytes, 4096, [sds](const RoleResources& resources) {
+    sds.holds_state_lock = holds_state_lock;
+    const NodeIndex node = add(node_name, kStateBytes, 4096, [sds](const RoleResources& resources) {
       return sds::MakeSds(sds, resources);
-    }));
+    });
     for (uint32_t device = 0; device < options_.devices_per_sds; ++device) {
-      world_->AddDisk(sds_.back(), DevicePath(device),
+      world_->AddDisk(node, DevicePath(device),
                       DiskOptions(options_.device_bytes, options_.block_bytes));
     }
+    return node;
+  };
+  for (uint32_t i = 0; i < options_.sds_count; ++i) {
+    const std::string name = "sds" + std::to_string(i + 1);
+    sds_.push_back(add_sds(name, name, true));
   }
   for (uint32_t i = 0; i < options_.sdc_count; ++i) {
     sdc::Options sdc;
     sdc.name = "sdc" + std::to_string(i + 1);
     sdc.mdms = mdms;
+    sdc.io_timeout = options_.io_timeout;
     sdc_.push_back(add(sdc.name, kStateBytes, 4096, [sdc](const RoleResources& resources) {
       return sdc::MakeSdc(sdc, resources);
     }));
@@ -120,6 +129,7 @@ Cluster::Cluster(World* world, const ClusterOptions& options)
   admin_ = add("admin", kStateBytes, 4096, [this, mdms](const RoleResources& resources) {
     return std::make_unique<AdminRole>(mdms, commands_, resources);
   });
+  if (options_.twin) twin_ = add_sds("twin", "sds1", false);
   world_->Observe(&workload_);
 }
 

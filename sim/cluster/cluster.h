@@ -28,6 +28,10 @@ struct ClusterOptions {
   Duration rebuild_delay = std::chrono::seconds(10);
   uint32_t drift_ppm_max = 0;  // clocks drift by up to this, pairs at opposite ends
   Duration wall_offset_max{0};
+  Duration io_timeout{0};
+  std::vector<int64_t> drift_ppm;  // of the MDM, then of each SDS; draws decide where it is short
+  // One more node, not started: another process with the name of the first SDS.
+  bool twin = false;
   Workload::ClientOptions client;  // `node` is set per client
 };
 
@@ -57,6 +61,7 @@ class Cluster {
   const std::vector<NodeIndex>& sds() const { return sds_; }
   const std::vector<NodeIndex>& sdc() const { return sdc_; }
   NodeIndex admin() const { return admin_; }
+  NodeIndex twin() const { return twin_; }
   // The SDS whose name the MDM knows under this id; the node count when there is none.
   NodeIndex NodeOfSds(uint64_t sds_id) const;
 
@@ -75,6 +80,7 @@ class Cluster {
   std::vector<NodeIndex> sds_;
   std::vector<NodeIndex> sdc_;
   NodeIndex admin_ = 0;
+  NodeIndex twin_ = 0;
   proto::ClusterStatus last_status_;
 };
 

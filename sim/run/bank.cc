@@ -12,12 +12,13 @@ namespace gabion::sim {
 namespace {
 
 constexpr PlantedBug kBugs[] = {
-    {"R10-retry-without-confirmation", "R10: a retry waits for the close of the earlier connection"},
+    {"R10-retry-without-confirmation",
+     "R10: a retry waits for the close of the earlier connection"},
     {"R10-new-id-on-retry", "R10: a retry keeps its request id"},
     {"R10-old-connection-not-closed", "R10: a new connection closes the older one first"},
 };
 
-double WallSeconds() {
+[[maybe_unused]] double WallSeconds() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
@@ -27,7 +28,7 @@ double WallSeconds() {
 
 std::span<const PlantedBug> AllPlantedBugs() { return kBugs; }
 
-int RunBugBank(const BankOptions& options) {
+int RunBugBank([[maybe_unused]] const BankOptions& options) {
 #ifndef GABION_BUGBANK
   std::fprintf(stderr, "gabion-sim: planted bugs are in gabion-sim-bugbank only\n");
   return 2;

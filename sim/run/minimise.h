@@ -18,8 +18,8 @@ struct MinimiseOptions {
 
 struct Minimised {
   Tape tape;
-  std::string checker;
-  std::string message;
+  std::string checker{};
+  std::string message{};
   uint64_t choices_before = 0;  // that are not zero
   uint64_t choices_after = 0;
   uint64_t runs = 0;

@@ -1,5 +1,5 @@
-// Stories of docs/scenarios.md as short scripts. Each has a cluster of its own, without random faults,
-// and says in a sentence what must come out.
+// Stories of docs/scenarios.md as short scripts. Each has a cluster of its own, without random
+// faults, and says in a sentence what must come out.
 #pragma once
 
 #include <functional>

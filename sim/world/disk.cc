@@ -261,11 +261,16 @@ void Disk::Drop(Operation& operation) {
   operation.segments.clear();
 }
 
-DiskTag Disk::Complete(uint32_t slot) {
+DiskTag Disk::Complete(uint32_t slot, DiskStatus* status) {
   Operation operation = operations_.Take(slot);
   CHECK(operation.live);
   std::erase(in_flight_, slot);
-  Apply(operation);
+  if (fail_count_ != 0 && operation.op == fail_op_ && status != nullptr) {
+    --fail_count_;
+    *status = DiskStatus::kIoError;
+  } else {
+    Apply(operation);
+  }
   Drop(operation);
   return operation.tag;
 }
@@ -331,6 +336,12 @@ void Disk::OnPowerCut() {
   in_flight_.clear();
   current_ = durable_;
   slow_until_ = 0;
+}
+
+void Disk::CloneFrom(const Disk& other) {
+  Wipe();
+  current_ = other.current_;
+  durable_ = other.current_;
 }
 
 void Disk::Wipe() {

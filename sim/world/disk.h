@@ -96,7 +96,7 @@ class Disk {
   uint32_t Submit(TrueTime now, const DiskEffect& effect, std::span<const Slice> slices,
                   TrueTime* done_at);
   // Carries the operation out; its tag.
-  DiskTag Complete(uint32_t slot);
+  DiskTag Complete(uint32_t slot, DiskStatus* status = nullptr);
 
   // The process is gone, the machine runs on: operations in flight happen, or not, or in part.
   void OnKill();
@@ -104,6 +104,14 @@ class Disk {
   void OnPowerCut();
   // Someone swapped in a new, empty disk.
   void Wipe();
+
+  // Takes over what the other disk holds. Nothing is in flight here.
+  void CloneFrom(const Disk& other);
+  // The next `count` operations of this kind do nothing and answer an I/O error.
+  void FailNext(DiskOp op, uint32_t count) {
+    fail_op_ = op;
+    fail_count_ = count;
+  }
 
   // Operations take `extra` longer until `until`.
   void SlowDown(TrueTime until, Duration extra) {
@@ -166,6 +174,8 @@ class Disk {
   TrueTime slow_until_ = 0;
   Duration slow_extra_{0};
   uint64_t bytes_written_ = 0;
+  DiskOp fail_op_{};
+  uint32_t fail_count_ = 0;
 };
 
 }  // namespace gabion::sim

@@ -220,7 +220,7 @@ void World::Dispatch(const QueuedEvent& event) {
       DiskSlot& pending = disk_slots_[slot];
       DiskDoneEvent done{.device = static_cast<DeviceIndex>(pending.device),
                          .status = DiskStatus::kOk};
-      done.tag = node.disks[pending.disk].disk->Complete(pending.slot);
+      done.tag = node.disks[pending.disk].disk->Complete(pending.slot, &done.status);
       disk_slots_.Free(slot);
       if (node.paused) {
         StepLater(event.node, now_, done);
