@@ -1,5 +1,6 @@
-// The MDM role: owns all metadata, decides every epoch, is never in the I/O path. One manager so far;
-// its repository is durable in a journal on the state device before anybody acts on a decision.
+// The MDM role: owns all metadata, decides every epoch, is never in the I/O path. One manager so
+// far; its repository is durable in a journal on the state device before anybody acts on a
+// decision.
 #pragma once
 
 #include <memory>
@@ -14,7 +15,8 @@ namespace gabion::mdm {
 
 struct Options {
   std::string name = "mdm1";
-  uint64_t entropy = 0;  // host's random number; becomes the cluster id when a repository is created
+  uint64_t entropy =
+      0;  // host's random number; becomes the cluster id when a repository is created
   Duration lease = std::chrono::milliseconds(1000);
   Duration heartbeat = std::chrono::milliseconds(200);
   // A member that a primary needs and that has not been heard for this long is out (shrink row).

@@ -1,0 +1,381 @@
+#include "core/mdm/registrar.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/bug.h"
+#include "core/base/check.h"
+#include "core/base/mix.h"
+#include "core/role/address.h"
+
+namespace gabion::mdm {
+namespace {
+
+constexpr int kAddressesMax = 16;
+
+bool IsReportOf(const SliceState& slice, const proto::SliceReport& report, SdsId sds,
+                Incarnation incarnation) {
+  if (slice.primary.sds != sds || slice.primary.incarnation != incarnation) return false;
+  if (Incarnation(report.primary_incarnation()) != incarnation) return false;
+  return Epoch(report.epoch()) == slice.epoch || PLANTED_BUG("R20-report-of-an-older-epoch");
+}
+
+bool Names(const proto::SliceReport& report, const Member& member) {
+  return member && DeviceId(report.device()) == member.device &&
+         Incarnation(report.device_incarnation()) == member.incarnation;
+}
+
+}  // namespace
+
+SdsId FindSdsByName(const Repository& repository, std::string_view name) {
+  for (const auto& [id, sds] : repository.sdss()) {
+    if (sds.name() == name) return id;
+  }
+  return SdsId();
+}
+
+SdcId FindSdcByName(const Repository& repository, std::string_view name) {
+  for (const auto& [id, sdc] : repository.sdcs()) {
+    if (sdc.name() == name) return id;
+  }
+  return SdcId();
+}
+
+Registrar::Verdict Registrar::Judge(const Repository& repository,
+                                    const proto::SdsRegister& request) const {
+  Verdict verdict;
+  if (request.generation_seen() > repository.generation()) {
+    verdict.error = absl::StrCat("this SDS has followed an MDM of repository generation ",
+                                 request.generation_seen(), ", this one is of generation ",
+                                 repository.generation(),
+                                 ": this MDM is out of date; stop it and start the current one");
+    return verdict;
+  }
+  verdict.sds =
+      request.sds() != 0 ? SdsId(request.sds()) : FindSdsByName(repository, request.name());
+  const proto::Sds* sds = repository.FindSds(verdict.sds);
+  if (sds == nullptr) {
+    verdict.error =
+        request.sds() != 0
+            ? absl::StrCat("SDS ", request.sds(), " (", request.name(),
+                           ") was removed from the cluster: add it under a name with `gabion sds "
+                           "add` and start it with an empty state directory")
+            : absl::StrCat("no SDS named \"", request.name(),
+                           "\": add it with `gabion sds add`, or correct its name");
+    return verdict;
+  }
+  if (request.incarnation() == 0 || request.incarnation() < sds->incarnation()) {
+    verdict.error = absl::StrCat("SDS ", sds->name(), " came with incarnation ",
+                                 request.incarnation(), ", but ", sds->incarnation(),
+                                 " has been seen: another process runs under this name, or its "
+                                 "state directory is an old copy; stop one of them");
+    return verdict;
+  }
+  if (request.addresses_size() == 0 || request.addresses_size() > kAddressesMax) {
+    verdict.error =
+        absl::StrCat("SDS ", sds->name(), " announces ", request.addresses_size(),
+                     " addresses: give it 1 to ", kAddressesMax, " in its configuration");
+    return verdict;
+  }
+  for (const std::string& address : request.addresses()) {
+    if (Address::Parse(address).has_value()) continue;
+    verdict.error = absl::StrCat("SDS ", sds->name(), " announces \"", address.substr(0, 64),
+                                 "\", which is no address: write it as 192.0.2.1:7070");
+    return verdict;
+  }
+  verdict.needs_commit = request.incarnation() != sds->incarnation() ||
+                         !std::equal(request.addresses().begin(), request.addresses().end(),
+                                     sds->addresses().begin(), sds->addresses().end());
+  verdict.voids_old = request.holds_state_lock() && verdict.is_new_incarnation;
+  for (const auto& [id, device] : repository.devices()) {
+    if (SdsId(device.sds()) != verdict.sds || device.state() != proto::DEVICE_UP) continue;
+    verdict.voids_old =
+        verdict.voids_old &&
+        std::any_of(request.devices().begin(), request.devices().end(), [&](const auto& report) {
+          return report.device() == id.value() && report.state() == proto::DEVICE_UP;
+        });
+  }
+  return verdict;
+}
+
+Registrar::Attached Registrar::Attach(const Repository& repository, SdsId sds, ConnId conn,
+                                      const proto::SdsRegister& request, Instant now) {
+  Attached attached;
+  Session& session = sessions_[sds];
+  const Incarnation incarnation(request.incarnation());
+  attached.replaced = session.conn == conn ? ConnId() : session.conn;
+  attached.must_apply = session.incarnation != incarnation;
+  if (attached.must_apply) session = Session();
+  session.incarnation = incarnation;
+  session.conn = conn;
+  session.heard_at = now;
+  bool changed = false;
+  OnDeviceReports(repository, sds, session, request.devices(), 0, &changed);
+  return attached;
+}
+
+void Registrar::Detach(SdsId sds) {
+  const auto at = sessions_.find(sds);
+  if (at != sessions_.end()) at->second.conn = ConnId();
+}
+
+void Registrar::Forget(SdsId sds) { sessions_.erase(sds); }
+
+ConnId Registrar::ConnOf(SdsId sds) const {
+  const auto at = sessions_.find(sds);
+  return at == sessions_.end() ? ConnId() : at->second.conn;
+}
+
+// Does an epoch name the device as one that acts in the session's incarnation?
+bool Registrar::IsNamed(const Repository& repository, const Session& session,
+                        DeviceId device) const {
+  for (const auto& [id, slice] : repository.slices()) {
+    for (const Member* member : {&slice.primary, &slice.secondary, &slice.joining}) {
+      if (member->device == device && member->present &&
+          member->incarnation == session.incarnation) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+void Registrar::OnDeviceReports(
+    const Repository& repository, SdsId sds, Session& session,
+    const google::protobuf::RepeatedPtrField<proto::DeviceReport>& reports,
+    uint64_t applied_version, bool* changed) {
+  for (const proto::DeviceReport& report : reports) {
+    const DeviceId id(report.device());
+    const proto::Device* device = repository.FindDevice(id);
+    if (device == nullptr || SdsId(device->sds()) != sds) continue;
+    DeviceSeen& seen = session.devices[id];
+    if (applied_version < seen.ignored_before) continue;
+    if (report.state() != seen.report.state()) *changed = true;
+    const bool down = report.state() != proto::DEVICE_UP;
+    if (down && !seen.released) seen.released = IsNamed(repository, session, id);
+    seen.report = report;
+  }
+}
+
+bool Registrar::OnHeartbeat(const Repository& repository, SdsId sds, ConnId conn,
+                            const proto::SdsHeartbeat& heartbeat, Instant now, bool* changed) {
+  const auto at = sessions_.find(sds);
+  if (at == sessions_.end() || at->second.conn != conn ||
+      at->second.incarnation != Incarnation(heartbeat.incarnation()) ||
+      at->second.incarnation != repository.IncarnationOf(sds)) {
+    return false;
+  }
+  Session& session = at->second;
+  session.heard_at = now;
+  OnDeviceReports(repository, sds, session, heartbeat.devices(), heartbeat.applied_version(),
+                  changed);
+
+  std::vector<proto::SliceReport> reports;
+  absl::btree_map<SliceId, std::pair<Epoch, Instant>> needed_since;
+  for (const proto::SliceReport& report : heartbeat.reports()) {
+    const SliceId id(report.slice());
+    const SliceState* slice = repository.FindSlice(id);
+    if (slice == nullptr || !IsReportOf(*slice, report, sds, session.incarnation)) {
+      ++stale_reports_;
+      continue;
+    }
+    switch (report.kind()) {
+      case proto::SliceReport::NONE:
+        continue;
+      case proto::SliceReport::OPEN:
+        session.open[id] = slice->epoch;
+        continue;
+      case proto::SliceReport::RELEASED:
+        *changed = *changed || session.released[id] != slice->epoch;
+        session.released[id] = slice->epoch;
+        continue;
+      case proto::SliceReport::MEMBER_NEEDED: {
+        const auto known = session.needed_since.find(id);
+        const bool is_known =
+            known != session.needed_since.end() && known->second.first == slice->epoch;
+        needed_since[id] = {slice->epoch, is_known ? known->second.second : now};
+        break;
+      }
+      case proto::SliceReport::JOIN_COMPLETE:
+      case proto::SliceReport::JOIN_FAILED:
+      case proto::SliceReport::NEEDS_RESYNC:
+        break;
+      default:
+        continue;  // of a later version
+    }
+    reports.push_back(report);
+  }
+  const auto same = [](const proto::SliceReport& a, const proto::SliceReport& b) {
+    return a.kind() == b.kind() && a.slice() == b.slice() && a.epoch() == b.epoch() &&
+           a.device() == b.device() && a.device_incarnation() == b.device_incarnation();
+  };
+  if (!std::equal(reports.begin(), reports.end(), session.reports.begin(), session.reports.end(),
+                  same)) {
+    *changed = true;
+  }
+  session.reports = std::move(reports);
+  session.needed_since = std::move(needed_since);
+  return true;
+}
+
+void Registrar::OnCommitted(const Repository& repository, const Changes& changes) {
+  for (const SdsId sds : changes.removed_sdss) Forget(sds);
+  for (const proto::Device& device : changes.removed_devices) {
+    const auto at = sessions_.find(SdsId(device.sds()));
+    if (at != sessions_.end()) at->second.devices.erase(DeviceId(device.id()));
+  }
+  // A device that is up again is usable as soon as no epoch names it any more as what it was
+  // before.
+  for (auto& [sds, session] : sessions_) {
+    for (auto& [id, seen] : session.devices) {
+      if (seen.released && seen.report.state() == proto::DEVICE_UP) {
+        seen.released = IsNamed(repository, session, id);
+      }
+    }
+  }
+}
+
+void Registrar::ArmDevice(SdsId sds, DeviceId device, uint64_t config_version) {
+  const auto at = sessions_.find(sds);
+  if (at == sessions_.end()) return;
+  DeviceSeen seen;
+  seen.ignored_before = config_version;
+  at->second.devices[device] = seen;
+}
+
+proto::ReportDevices Registrar::NewOutcomes(const Repository& repository) const {
+  proto::ReportDevices out;
+  for (const auto& [sds, session] : sessions_) {
+    for (const auto& [id, seen] : session.devices) {
+      const proto::Device* device = repository.FindDevice(id);
+      if (device == nullptr || device->state() == proto::DEVICE_FAILED) continue;
+      const proto::DeviceReport& report = seen.report;
+      const bool came_up =
+          device->state() == proto::DEVICE_ADDING && report.state() == proto::DEVICE_UP;
+      const bool failed = report.state() == proto::DEVICE_FAILED;
+      if (!came_up && !failed) continue;
+      proto::DeviceOutcome* outcome = out.add_devices();
+      outcome->set_device(id.value());
+      outcome->set_state(report.state());
+      outcome->set_size_bytes(came_up ? report.size_bytes() : 0);
+      outcome->set_error(report.error());
+    }
+  }
+  return out;
+}
+
+void Registrar::AddFacts(const Repository& repository, SdsId sds, const Session& session,
+                         View& view) const {
+  for (const proto::SliceReport& report : session.reports) {
+    const SliceId id(report.slice());
+    const SliceState* slice = repository.FindSlice(id);
+    if (slice == nullptr || !IsReportOf(*slice, report, sds, session.incarnation)) continue;
+    SliceFacts& facts = view.slices[id];
+    switch (report.kind()) {
+      case proto::SliceReport::MEMBER_NEEDED: {
+        // An absent member is asked for by its device alone.
+        if (!slice->secondary || DeviceId(report.device()) != slice->secondary.device) break;
+        const auto since = session.needed_since.find(id);
+        facts.member_needed = true;
+        facts.member_needed_long = since != session.needed_since.end() &&
+                                   view.now - since->second.second >= options_.unreachable;
+        break;
+      }
+      case proto::SliceReport::JOIN_COMPLETE:
+        facts.join_complete = facts.join_complete || Names(report, slice->joining);
+        break;
+      case proto::SliceReport::JOIN_FAILED:
+        facts.join_failed = facts.join_failed || Names(report, slice->joining);
+        break;
+      case proto::SliceReport::NEEDS_RESYNC:
+        if (Names(report, slice->primary)) facts.primary_needs_resync = true;
+        if (Names(report, slice->secondary)) facts.secondary_needs_resync = true;
+        break;
+      default:
+        break;
+    }
+  }
+  for (const auto& [id, epoch] : session.released) {
+    const SliceState* slice = repository.FindSlice(id);
+    if (slice != nullptr && slice->epoch == epoch && slice->primary.sds == sds &&
+        slice->primary.incarnation == session.incarnation) {
+      view.slices[id].released = true;
+    }
+  }
+}
+
+View Registrar::MakeView(const Repository& repository, const Leases& leases, Instant now) const {
+  View view{.repository = repository, .now = now, .sdss = {}, .devices = {}, .slices = {}};
+  for (const auto& [id, sds] : repository.sdss()) {
+    SdsView& seen = view.sdss[id];
+    seen.lease_over = leases.IsOver(id, now);
+    seen.old_lease_over = leases.IsOldOver(id, now);
+    seen.silent = now - started_at_ >= options_.unreachable;
+    const auto at = sessions_.find(id);
+    if (at == sessions_.end()) continue;
+    const Session& session = at->second;
+    if (session.incarnation != Incarnation(sds.incarnation())) continue;
+    seen.alive = now - session.heard_at < options_.alive && !leases.handed_back(id);
+    seen.silent = seen.silent && now - session.heard_at >= options_.unreachable;
+    for (const auto& [device_id, device] : session.devices) {
+      const bool up = device.report.state() == proto::DEVICE_UP;
+      const proto::Device* known = repository.FindDevice(device_id);
+      DeviceView& device_view = view.devices[device_id];
+      device_view.usable =
+          up && !device.released && known != nullptr && known->state() == proto::DEVICE_UP;
+      device_view.released = device.released;
+      device_view.used_bytes = device.report.used_bytes();
+    }
+    AddFacts(repository, id, session, view);
+  }
+  return view;
+}
+
+bool Registrar::IsOpen(const SliceState& slice) const {
+  const auto at = sessions_.find(slice.primary.sds);
+  if (at == sessions_.end() || at->second.incarnation != slice.primary.incarnation) return false;
+  const auto open = at->second.open.find(slice.id);
+  return open != at->second.open.end() && open->second == slice.epoch;
+}
+
+uint64_t Registrar::UsedBytes(DeviceId device) const {
+  for (const auto& [sds, session] : sessions_) {
+    const auto at = session.devices.find(device);
+    if (at != session.devices.end()) return at->second.report.used_bytes();
+  }
+  return 0;
+}
+
+std::string Registrar::Dump(Instant now) const {
+  std::string out = "registered SDSs:\n";
+  for (const auto& [sds, session] : sessions_) {
+    absl::StrAppend(&out, "  sds ", gabion::ToString(sds), " incarnation ",
+                    session.incarnation.value(), ", heard ",
+                    gabion::ToString(now - session.heard_at), " ago, ",
+                    session.conn.valid() ? "connected" : "not connected", ", devices ",
+                    session.devices.size(), ", open reports ", session.reports.size(), "\n");
+  }
+  return out;
+}
+
+uint64_t Registrar::StateHash() const {
+  uint64_t hash = stale_reports_;
+  const auto add = [&hash](uint64_t value) { hash = mix64(hash ^ mix64(value + 11)); };
+  for (const auto& [sds, session] : sessions_) {
+    add(sds.value()), add(session.conn.value()), add(session.incarnation.value());
+    add(static_cast<uint64_t>(session.heard_at.time_since_epoch().count()));
+    for (const auto& [id, seen] : session.devices) {
+      add(id.value()), add(seen.report.state()), add(seen.report.used_bytes());
+      add(seen.released);
+    }
+    for (const proto::SliceReport& report : session.reports) {
+      add(report.kind()), add(report.slice()), add(report.epoch()), add(report.device());
+    }
+    for (const auto& [id, epoch] : session.released) add(id.value()), add(epoch.value());
+    for (const auto& [id, epoch] : session.open) add(id.value()), add(epoch.value());
+  }
+  return hash;
+}
+
+}  // namespace gabion::mdm

@@ -1,0 +1,111 @@
+// Who is there: registrations of SDSs, their heartbeats, and what those report about devices and
+// slices. All of it volatile; what must last becomes a command.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "core/base/ids.h"
+#include "core/base/time.h"
+#include "core/mdm/leases.h"
+#include "core/mdm/repository.h"
+#include "core/mdm/view.h"
+
+namespace gabion::mdm {
+
+// SDSs and SDCs name objects by id, or, the first time, by name.
+SdsId FindSdsByName(const Repository& repository, std::string_view name);
+SdcId FindSdcByName(const Repository& repository, std::string_view name);
+
+class Registrar {
+ public:
+  struct Options {
+    Duration alive{};  // heard within this: alive (a lease as this clock counts it)
+    Duration unreachable{};
+  };
+
+  explicit Registrar(const Options& options) : options_(options) {}
+
+  // This manager runs from now on: silence is counted from here.
+  void Start(Instant now) { started_at_ = now; }
+
+  struct Verdict {
+    std::string error;  // not empty: refused; the reason and the way out
+    SdsId sds;
+    bool needs_commit = false;  // the incarnation or the addresses are new
+    bool is_new_incarnation = false;
+    bool voids_old = false;  // R22: proves that lower incarnations are gone
+  };
+  Verdict Judge(const Repository& repository, const proto::SdsRegister& request) const;
+
+  struct Attached {
+    ConnId replaced;          // an older connection, to be closed
+    bool must_apply = false;  // first registration of this incarnation in this manager's run
+  };
+  // The registration is committed.
+  Attached Attach(const Repository& repository, SdsId sds, ConnId conn,
+                  const proto::SdsRegister& request, Instant now);
+  // Its connection is gone. What it reported stays true until its lease is over.
+  void Detach(SdsId sds);
+  void Forget(SdsId sds);
+
+  // False: not from the connection and incarnation that are registered; ignored. `changed`: the
+  // control loops should look again.
+  bool OnHeartbeat(const Repository& repository, SdsId sds, ConnId conn,
+                   const proto::SdsHeartbeat& heartbeat, Instant now, bool* changed);
+  void OnCommitted(const Repository& repository, const Changes& changes);
+  // The SDS was told in this version of its configuration to format the device: what it says about
+  // it before it has applied that version is about an earlier attempt.
+  void ArmDevice(SdsId sds, DeviceId device, uint64_t config_version);
+
+  // Device outcomes that the repository does not know yet.
+  proto::ReportDevices NewOutcomes(const Repository& repository) const;
+
+  ConnId ConnOf(SdsId sds) const;
+  bool IsAttached(SdsId sds) const { return ConnOf(sds).valid(); }
+  View MakeView(const Repository& repository, const Leases& leases, Instant now) const;
+  // The registered incarnation reports that this epoch has started.
+  bool IsOpen(const SliceState& slice) const;
+  uint64_t UsedBytes(DeviceId device) const;
+
+  // A report that nobody sent for this epoch and these incarnations (R20).
+  uint64_t stale_reports() const { return stale_reports_; }
+  std::string Dump(Instant now) const;
+  uint64_t StateHash() const;
+
+ private:
+  struct DeviceSeen {
+    proto::DeviceReport report;
+    // It was reported down or failed while slices named it in this incarnation; those are released
+    // (R12) until each has a newer epoch.
+    bool released = false;
+    uint64_t ignored_before = 0;  // configuration version; see ArmDevice
+  };
+  struct Session {
+    ConnId conn;
+    Incarnation incarnation;
+    Instant heard_at;
+    absl::btree_map<DeviceId, DeviceSeen> devices;
+    std::vector<proto::SliceReport> reports;  // of the last heartbeat, progress left out
+    // What a report cannot withdraw, and since when a member has been asked for.
+    absl::btree_map<SliceId, Epoch> released;
+    absl::btree_map<SliceId, Epoch> open;
+    absl::btree_map<SliceId, std::pair<Epoch, Instant>> needed_since;
+  };
+
+  void OnDeviceReports(const Repository& repository, SdsId sds, Session& session,
+                       const google::protobuf::RepeatedPtrField<proto::DeviceReport>& reports,
+                       uint64_t applied_version, bool* changed);
+  bool IsNamed(const Repository& repository, const Session& session, DeviceId device) const;
+  void AddFacts(const Repository& repository, SdsId sds, const Session& session, View& view) const;
+
+  Options options_;
+  absl::btree_map<SdsId, Session> sessions_;
+  Instant started_at_;
+  uint64_t stale_reports_ = 0;
+};
+
+}  // namespace gabion::mdm

@@ -1,0 +1,63 @@
+#include "core/mdm/status.h"
+
+namespace gabion::mdm {
+namespace {
+
+void CountSlice(const View& view, const Registrar& registrar, const SliceState& slice,
+                proto::ClusterStatus& status) {
+  if (!view.IsActing(slice.primary) || !registrar.IsOpen(slice)) {
+    status.set_slices_unavailable(status.slices_unavailable() + 1);
+    return;
+  }
+  if (view.IsActing(slice.secondary)) {
+    status.set_slices_mirrored(status.slices_mirrored() + 1);
+    return;
+  }
+  status.set_slices_degraded(status.slices_degraded() + 1);
+  if (slice.joining) status.set_slices_joining(status.slices_joining() + 1);
+}
+
+}  // namespace
+
+proto::ClusterStatus MakeStatus(const View& view, const Registrar& registrar, const MapStream& maps,
+                                bool with_slices) {
+  const Repository& repository = view.repository;
+  proto::ClusterStatus status;
+  status.set_cluster(repository.cluster().value());
+  status.set_generation(repository.generation());
+  status.set_mdm_incarnation(repository.mdm_incarnation().value());
+  for (const auto& [id, sds] : repository.sdss()) {
+    proto::Sds* out = status.add_sdss();
+    *out = sds;
+    const SdsView seen = view.sds(id);
+    out->set_up(seen.alive && !seen.lease_over);
+  }
+  absl::btree_map<uint64_t, proto::Pool> pools;
+  for (const auto& [id, pool] : repository.pools()) pools[id.value()] = pool;
+  for (const auto& [id, device] : repository.devices()) {
+    proto::Device* out = status.add_devices();
+    *out = device;
+    if (device.state() == proto::DEVICE_UP && !view.IsAble(SdsId(device.sds()), id)) {
+      out->set_state(proto::DEVICE_DOWN);
+    }
+    out->set_used_bytes(view.device(id).used_bytes);
+    proto::Pool& pool = pools[device.pool()];
+    pool.set_capacity_bytes(pool.capacity_bytes() + device.size_bytes());
+    pool.set_used_bytes(pool.used_bytes() + out->used_bytes());
+  }
+  for (const auto& [id, pool] : pools) *status.add_pools() = pool;
+  for (const auto& [id, volume] : repository.volumes()) *status.add_volumes() = volume;
+  for (const auto& [id, sdc] : repository.sdcs()) {
+    proto::Sdc* out = status.add_sdcs();
+    *out = sdc;
+    out->set_up(maps.IsUp(id, view.now));
+  }
+  for (const auto& [key, mapping] : repository.mappings()) *status.add_mappings() = mapping;
+  for (const auto& [id, slice] : repository.slices()) {
+    CountSlice(view, registrar, slice, status);
+    if (with_slices) *status.add_slices() = ToProto(slice);
+  }
+  return status;
+}
+
+}  // namespace gabion::mdm
