@@ -1,0 +1,324 @@
+#include "cli/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "cli/size.h"
+
+namespace gabion::cli {
+
+namespace {
+
+// Keeps line breaks of examples, which CLI11 would print before the options.
+class Formatter : public CLI::Formatter {
+ public:
+  std::string make_footer(const CLI::App* app) const override {
+    const std::string footer = app->get_footer();
+    return footer.empty() ? "" : footer + "\n";
+  }
+};
+
+// Checks and converts in one place: "10G" -> bytes.
+CLI::Validator SizeCheck() {
+  return CLI::Validator(
+      [](std::string& text) {
+        const Result<uint64_t> size = ParseSize(text);
+        return size ? "" : size.error().message;
+      },
+      "SIZE");
+}
+
+class Grammar {
+ public:
+  explicit Grammar(Invocation* invocation) : to_(invocation) {
+    app_.formatter(std::make_shared<Formatter>());
+    app_.require_subcommand(1);
+    app_.footer(
+        "Examples:\n"
+        "  gabion dev up --dir=/tmp/g            a whole cluster on this machine\n"
+        "  gabion volume create v1 --size=10G\n"
+        "  gabion volume map v1 --sdc=sdc1\n"
+        "  gabion status --output=json\n\n"
+        "The MDM is found by --mdm, else --dir, else GABION_MDM, else\n"
+        "~/.config/gabion/gabion.conf (lines `mdm = HOST:PORT`).\n"
+        "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 the MDM cannot be reached.");
+    AddStatus();
+    AddSds();
+    AddPool();
+    AddDevice();
+    AddVolume();
+    AddSdc();
+    AddDev();
+  }
+
+  int Parse(int argc, const char* const* argv) {
+    try {
+      app_.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+      // 0 for help; CLI11's own numbers otherwise.
+      return app_.exit(error) == 0 ? kExitOk : kExitUsage;
+    }
+    to_->common.timeout = std::chrono::milliseconds(static_cast<int64_t>(timeout_ * 1000));
+    to_->common.output = output_ == "json" ? Output::kJson : Output::kTable;
+    return -1;
+  }
+
+ private:
+  // Options of everything that asks the MDM.
+  void AddCommon(CLI::App* app, bool with_dir = true) {
+    app->add_option("--output", output_, "table for people, json for programs")
+        ->check(CLI::IsMember({"table", "json"}))
+        ->capture_default_str();
+    if (!with_dir) return;
+    app->add_option("--timeout", timeout_, "how long to try, in seconds")
+        ->check(CLI::Range(0.0, 86400.0))
+        ->capture_default_str();
+    app->add_option("--mdm", to_->common.mdms, "HOST:PORT of an MDM; repeatable");
+    app->add_option("--dir", to_->common.dir, "folder of a cluster of `gabion dev`");
+  }
+
+  CLI::App* AddGroup(const char* name, const char* what) {
+    CLI::App* group = app_.add_subcommand(name, what);
+    group->require_subcommand(1);
+    return group;
+  }
+
+  // A command that only sends `request`, which `fill` completes.
+  template <class Fill>
+  CLI::App* AddCommand(CLI::App* group, const char* name, const char* what, Fill fill) {
+    CLI::App* command = group->add_subcommand(name, what);
+    AddCommon(command);
+    command->callback([this, fill] {
+      to_->verb = Verb::kCommand;
+      fill(&to_->request);
+    });
+    return command;
+  }
+
+  void AddList(CLI::App* group, Kind kind, const char* what) {
+    CLI::App* command = group->add_subcommand("list", what);
+    AddCommon(command);
+    command->callback([this, kind] {
+      to_->verb = Verb::kList;
+      to_->kind = kind;
+    });
+  }
+
+  void AddName(CLI::App* command, const char* what) {
+    command->add_option("NAME", name_, what)->required();
+  }
+
+  void AddStatus() {
+    CLI::App* status = app_.add_subcommand("status", "the cluster at a glance");
+    AddCommon(status);
+    status->add_flag("--slices", to_->slices, "also every slice with its members");
+    status->callback([this] { to_->verb = Verb::kStatus; });
+    CLI::App* wait = app_.add_subcommand("wait", "wait until all data has two copies");
+    AddCommon(wait);
+    wait->callback([this] { to_->verb = Verb::kWait; });
+    wait->footer("Example:\n  gabion wait --timeout=300");
+  }
+
+  void AddSds() {
+    CLI::App* group = AddGroup("sds", "data servers");
+    CLI::App* add = AddCommand(group, "add", "let a data server in, by its name",
+                               [this](proto::AdminRequest* request) {
+                                 proto::SdsAdd* sds = request->mutable_sds_add();
+                                 sds->set_name(name_);
+                                 sds->set_fault_set(fault_set_);
+                                 sds->set_protection_domain(domain_);
+                               });
+    AddName(add, "the name in its configuration");
+    add->add_option("--fault-set", fault_set_,
+                    "servers that fail together, such as a rack: never both copies in one");
+    add->add_option("--protection-domain", domain_, "servers that share pools");
+    add->footer("Example:\n  gabion sds add sds1 --fault-set=rack1");
+    AddList(group, Kind::kSds, "all data servers");
+    CLI::App* remove = AddCommand(
+        group, "remove", "forget a data server without devices",
+        [this](proto::AdminRequest* request) { request->mutable_sds_remove()->set_sds(name_); });
+    AddName(remove, "name or id");
+  }
+
+  void AddPool() {
+    CLI::App* group = AddGroup("pool", "pools of devices");
+    CLI::App* add =
+        AddCommand(group, "add", "add an empty pool", [this](proto::AdminRequest* request) {
+          request->mutable_pool_add()->set_name(name_);
+          request->mutable_pool_add()->set_slice_count(slice_count_);
+        });
+    AddName(add, "of the new pool");
+    add->add_option("--slices", slice_count_,
+                    "parts the data is spread over: a power of two, many per device")
+        ->check(CLI::Range(1u, 65536u))
+        ->capture_default_str();
+    add->footer("Example:\n  gabion pool add pool1 --slices=1024");
+    AddList(group, Kind::kPool, "all pools");
+    CLI::App* remove = AddCommand(
+        group, "remove", "remove a pool without volumes and devices",
+        [this](proto::AdminRequest* request) { request->mutable_pool_remove()->set_pool(name_); });
+    AddName(remove, "name or id");
+  }
+
+  void AddDevice() {
+    CLI::App* group = AddGroup("device", "disks of data servers");
+    CLI::App* add = AddCommand(group, "add", "format a disk or file and add it to a pool",
+                               [this](proto::AdminRequest* request) {
+                                 proto::DeviceAdd* device = request->mutable_device_add();
+                                 device->set_sds(sds_);
+                                 device->set_pool(pool_);
+                                 device->set_path(name_);
+                                 device->set_force(force_);
+                               });
+    add->add_option("PATH", name_, "on the data server, such as /dev/disk/by-id/...")->required();
+    add->add_option("--sds", sds_, "the data server")->required();
+    add->add_option("--pool", pool_, "the pool; not needed when there is only one");
+    add->add_flag("--force", force_, "overwrite what is on it");
+    add->footer("Example:\n  gabion device add /dev/nvme0n1 --sds=sds1 --pool=pool1");
+    AddList(group, Kind::kDevice, "all devices");
+    CLI::App* remove = AddCommand(group, "remove", "move the data away and release a device",
+                                  [this](proto::AdminRequest* request) {
+                                    request->mutable_device_remove()->set_device(name_);
+                                  });
+    remove->add_option("ID", name_, "as `gabion device list` shows it")->required();
+  }
+
+  void AddVolume() {
+    CLI::App* group = AddGroup("volume", "volumes");
+    CLI::App* create = AddCommand(group, "create", "create a thin, mirrored volume",
+                                  [this](proto::AdminRequest* request) {
+                                    proto::VolumeCreate* volume = request->mutable_volume_create();
+                                    volume->set_name(name_);
+                                    volume->set_pool(pool_);
+                                    volume->set_size_bytes(ParseSize(size_).value_or(0));
+                                  });
+    AddName(create, "of the new volume");
+    create->add_option("--size", size_, "such as 512M, 10G, 1.5T; whole MiB")
+        ->required()
+        ->check(SizeCheck());
+    create->add_option("--pool", pool_, "the pool; not needed when there is only one");
+    create->footer("Example:\n  gabion volume create v1 --size=10G");
+    AddList(group, Kind::kVolume, "all volumes and who they are mapped to");
+    CLI::App* remove = AddCommand(group, "delete", "delete an unmapped volume and its data",
+                                  [this](proto::AdminRequest* request) {
+                                    request->mutable_volume_delete()->set_volume(name_);
+                                  });
+    AddName(remove, "name or id");
+    CLI::App* grow = AddCommand(group, "grow", "make a volume larger, also while it is in use",
+                                [this](proto::AdminRequest* request) {
+                                  proto::VolumeGrow* volume = request->mutable_volume_grow();
+                                  volume->set_volume(name_);
+                                  volume->set_size_bytes(ParseSize(size_).value_or(0));
+                                });
+    AddName(grow, "name or id");
+    grow->add_option("--size", size_, "the new size")->required()->check(SizeCheck());
+    grow->footer("Example:\n  gabion volume grow v1 --size=20G");
+    CLI::App* map = AddCommand(group, "map", "let a data client use a volume",
+                               [this](proto::AdminRequest* request) {
+                                 proto::VolumeMap* volume = request->mutable_volume_map();
+                                 volume->set_volume(name_);
+                                 volume->set_sdc(sdc_);
+                                 volume->set_read_only(read_only_);
+                               });
+    AddName(map, "name or id");
+    map->add_option("--sdc", sdc_, "the data client")->required();
+    map->add_flag("--read-only", read_only_, "writes are refused");
+    map->footer("Example:\n  gabion volume map v1 --sdc=sdc1\nIt is then the NBD export v1 there.");
+    CLI::App* unmap = AddCommand(group, "unmap", "take a volume away from a data client",
+                                 [this](proto::AdminRequest* request) {
+                                   request->mutable_volume_unmap()->set_volume(name_);
+                                   request->mutable_volume_unmap()->set_sdc(sdc_);
+                                 });
+    AddName(unmap, "name or id");
+    unmap->add_option("--sdc", sdc_, "the data client")->required();
+  }
+
+  void AddSdc() {
+    CLI::App* group = AddGroup("sdc", "data clients");
+    CLI::App* add = AddCommand(
+        group, "add", "let a data client in, by its name",
+        [this](proto::AdminRequest* request) { request->mutable_sdc_add()->set_name(name_); });
+    AddName(add, "the name in its configuration");
+    add->footer("Example:\n  gabion sdc add sdc1");
+    AddList(group, Kind::kSdc, "all data clients");
+    CLI::App* remove = AddCommand(
+        group, "remove", "forget a data client without volumes",
+        [this](proto::AdminRequest* request) { request->mutable_sdc_remove()->set_sdc(name_); });
+    AddName(remove, "name or id");
+  }
+
+  CLI::App* AddDevCommand(CLI::App* group, const char* name, const char* what, Verb verb) {
+    CLI::App* command = group->add_subcommand(name, what);
+    command->add_option("--dir", to_->dev.dir, "folder of the cluster")->default_val(".gabion");
+    command->callback([this, verb] {
+      to_->verb = verb;
+      if (!size_.empty()) to_->dev.device_bytes = ParseSize(size_).value_or(0);
+    });
+    return command;
+  }
+
+  void AddDev() {
+    CLI::App* group = AddGroup("dev", "a whole cluster of real daemons in a folder");
+    group->footer(
+        "Examples:\n"
+        "  gabion dev up --dir=/tmp/g --sds=3 --devices=2 --device-size=4G\n"
+        "  gabion dev kill sds1 --dir=/tmp/g     what does the cluster do without it?\n"
+        "  gabion dev start sds1 --dir=/tmp/g\n"
+        "  gabion dev down --dir=/tmp/g --delete");
+    CLI::App* up =
+        AddDevCommand(group, "up", "make and start a cluster, or start it again", Verb::kDevUp);
+    DevOptions& dev = to_->dev;
+    up->add_option("--sds", dev.sds_count, "data servers")
+        ->check(CLI::Range(1u, 64u))
+        ->capture_default_str();
+    up->add_option("--devices", dev.devices_per_sds, "of each data server; preallocated files")
+        ->check(CLI::Range(1u, 64u))
+        ->capture_default_str();
+    up->add_option("--device-size", size_, "such as 4G")->check(SizeCheck())->default_str("4G");
+    up->add_option("--sdcs", dev.sdc_count, "data clients")
+        ->check(CLI::Range(0u, 16u))
+        ->capture_default_str();
+    up->add_option("--slices", dev.slice_count, "of the pool; a power of two")
+        ->check(CLI::Range(1u, 65536u))
+        ->capture_default_str();
+    up->footer("These are used when the folder is new; later the cluster is started as it is.");
+    CLI::App* status = AddDevCommand(group, "status", "daemons and cluster", Verb::kDevStatus);
+    AddCommon(status, false);
+    CLI::App* down = AddDevCommand(group, "down", "end all daemons cleanly", Verb::kDevDown);
+    down->add_flag("--delete", dev.delete_files, "delete the cluster's files too");
+    for (const auto& [name, what, verb] :
+         {std::tuple{"start", "start daemons", Verb::kDevStart},
+          std::tuple{"stop", "end daemons cleanly", Verb::kDevStop},
+          std::tuple{"kill", "end daemons with SIGKILL, as a crash does", Verb::kDevKill}}) {
+      CLI::App* command = AddDevCommand(group, name, what, verb);
+      command->add_option("NAME", dev.names, "such as sds1")->required();
+    }
+  }
+
+  Invocation* to_;
+  CLI::App app_{"gabion - administer a Gabion cluster", "gabion"};
+  std::string output_ = "table";
+  double timeout_ = 10;
+  std::string name_;
+  std::string sds_;
+  std::string sdc_;
+  std::string pool_;
+  std::string size_;
+  std::string fault_set_;
+  std::string domain_;
+  uint32_t slice_count_ = 1024;
+  bool force_ = false;
+  bool read_only_ = false;
+};
+
+}  // namespace
+
+std::optional<Invocation> ParseCommandLine(int argc, const char* const* argv, int* exit_code) {
+  Invocation invocation;
+  Grammar grammar(&invocation);
+  *exit_code = grammar.Parse(argc, argv);
+  if (*exit_code >= 0) return std::nullopt;
+  return invocation;
+}
+
+}  // namespace gabion::cli

@@ -1,0 +1,131 @@
+#include "cli/command_line.h"
+
+#include <gtest/gtest.h>
+
+namespace gabion::cli {
+namespace {
+
+struct Outcome {
+  std::optional<Invocation> invocation;
+  int exit_code = 0;
+  std::string out;
+  std::string err;
+};
+
+Outcome Parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "gabion");
+  Outcome outcome;
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  outcome.invocation =
+      ParseCommandLine(static_cast<int>(arguments.size()), arguments.data(), &outcome.exit_code);
+  outcome.out = testing::internal::GetCapturedStdout();
+  outcome.err = testing::internal::GetCapturedStderr();
+  return outcome;
+}
+
+TEST(CommandLine, VolumeCreateBecomesARequest) {
+  const Outcome outcome = Parse({"volume", "create", "v1", "--size=10G", "--pool", "p", "--mdm=a:1",
+                                 "--mdm=b:2", "--timeout=2.5", "--output=json"});
+  ASSERT_TRUE(outcome.invocation);
+  EXPECT_EQ(outcome.invocation->verb, Verb::kCommand);
+  const proto::VolumeCreate& volume = outcome.invocation->request.volume_create();
+  EXPECT_EQ(volume.name(), "v1");
+  EXPECT_EQ(volume.pool(), "p");
+  EXPECT_EQ(volume.size_bytes(), uint64_t{10} << 30);
+  EXPECT_EQ(outcome.invocation->common.mdms, (std::vector<std::string>{"a:1", "b:2"}));
+  EXPECT_EQ(outcome.invocation->common.timeout, std::chrono::milliseconds(2500));
+  EXPECT_EQ(outcome.invocation->common.output, Output::kJson);
+}
+
+TEST(CommandLine, EveryCommandHasItsRequest) {
+  using Case = proto::AdminRequest::CommandCase;
+  const std::vector<std::pair<std::vector<const char*>, Case>> commands = {
+      {{"sds", "add", "a"}, Case::kSdsAdd},
+      {{"sds", "remove", "a"}, Case::kSdsRemove},
+      {{"pool", "add", "a"}, Case::kPoolAdd},
+      {{"pool", "remove", "a"}, Case::kPoolRemove},
+      {{"device", "add", "/dev/x", "--sds=a"}, Case::kDeviceAdd},
+      {{"device", "remove", "3"}, Case::kDeviceRemove},
+      {{"volume", "delete", "v"}, Case::kVolumeDelete},
+      {{"volume", "grow", "v", "--size=1G"}, Case::kVolumeGrow},
+      {{"volume", "map", "v", "--sdc=c"}, Case::kVolumeMap},
+      {{"volume", "unmap", "v", "--sdc=c"}, Case::kVolumeUnmap},
+      {{"sdc", "add", "c"}, Case::kSdcAdd},
+      {{"sdc", "remove", "c"}, Case::kSdcRemove},
+  };
+  for (const auto& [arguments, expected] : commands) {
+    const Outcome outcome = Parse(arguments);
+    ASSERT_TRUE(outcome.invocation) << arguments[0] << " " << arguments[1] << outcome.err;
+    EXPECT_EQ(outcome.invocation->verb, Verb::kCommand);
+    EXPECT_EQ(outcome.invocation->request.command_case(), expected)
+        << arguments[0] << " " << arguments[1];
+  }
+}
+
+TEST(CommandLine, DevUpTakesItsShape) {
+  const Outcome outcome = Parse({"dev", "up", "--dir=/tmp/g", "--sds=5", "--devices=1",
+                                 "--device-size=512M", "--sdcs=2", "--slices=32"});
+  ASSERT_TRUE(outcome.invocation);
+  EXPECT_EQ(outcome.invocation->verb, Verb::kDevUp);
+  const DevOptions& dev = outcome.invocation->dev;
+  EXPECT_EQ(dev.dir, "/tmp/g");
+  EXPECT_EQ(dev.sds_count, 5u);
+  EXPECT_EQ(dev.devices_per_sds, 1u);
+  EXPECT_EQ(dev.device_bytes, uint64_t{512} << 20);
+  EXPECT_EQ(dev.sdc_count, 2u);
+  EXPECT_EQ(dev.slice_count, 32u);
+}
+
+TEST(CommandLine, DevDefaultsStayWhenNothingIsSaid) {
+  const Outcome outcome = Parse({"dev", "up"});
+  ASSERT_TRUE(outcome.invocation);
+  EXPECT_EQ(outcome.invocation->dev.dir, ".gabion");
+  EXPECT_EQ(outcome.invocation->dev.sds_count, 3u);
+  EXPECT_EQ(outcome.invocation->dev.device_bytes, uint64_t{4} << 30);
+}
+
+TEST(CommandLine, DevKillNamesItsDaemons) {
+  const Outcome outcome = Parse({"dev", "kill", "sds1", "sds2", "--dir=/tmp/g"});
+  ASSERT_TRUE(outcome.invocation);
+  EXPECT_EQ(outcome.invocation->verb, Verb::kDevKill);
+  EXPECT_EQ(outcome.invocation->dev.names, (std::vector<std::string>{"sds1", "sds2"}));
+}
+
+TEST(CommandLine, WrongUseIsExitCodeTwoWithAReason) {
+  for (const std::vector<const char*>& arguments : std::vector<std::vector<const char*>>{
+           {},
+           {"volume"},
+           {"volume", "create", "v"},
+           {"volume", "create", "--size=1G"},
+           {"volume", "create", "v", "--size=10"},
+           {"volume", "create", "v", "--size=0.3M"},
+           {"volume", "map", "v"},
+           {"frobnicate"},
+           {"status", "--output=xml"},
+           {"status", "--timeout=-1"},
+           {"dev", "kill"},
+           {"dev", "up", "--sds=0"},
+       }) {
+    const Outcome outcome = Parse(arguments);
+    EXPECT_FALSE(outcome.invocation) << outcome.out;
+    EXPECT_EQ(outcome.exit_code, kExitUsage);
+    EXPECT_NE(outcome.err, "");
+  }
+  EXPECT_NE(Parse({"volume", "create", "v", "--size=10"}).err.find("such as 512M"),
+            std::string::npos);
+}
+
+TEST(CommandLine, HelpHasExamples) {
+  for (const std::vector<const char*>& arguments : std::vector<std::vector<const char*>>{
+           {"--help"}, {"volume", "create", "--help"}, {"dev", "--help"}}) {
+    const Outcome outcome = Parse(arguments);
+    EXPECT_FALSE(outcome.invocation);
+    EXPECT_EQ(outcome.exit_code, kExitOk);
+    EXPECT_NE(outcome.out.find("Example"), std::string::npos) << outcome.out;
+    EXPECT_NE(outcome.out.find("\n  gabion "), std::string::npos) << outcome.out;
+  }
+}
+
+}  // namespace
+}  // namespace gabion::cli

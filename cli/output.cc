@@ -1,0 +1,294 @@
+#include "cli/output.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include "cli/size.h"
+#include "cli/table.h"
+#include "core/base/check.h"
+#include "core/base/ids.h"
+
+namespace gabion::cli {
+
+namespace {
+
+// The name of an object by id, or "#7" for one that is gone.
+template <class List>
+std::string NameOf(const List& list, uint64_t id) {
+  if (id == 0) return "";
+  for (const auto& item : list) {
+    if (item.id() == id) return item.name();
+  }
+  return "#" + std::to_string(id);
+}
+
+std::string StateName(proto::DeviceState state) {
+  switch (state) {
+    case proto::DEVICE_ADDING:
+      return "adding";
+    case proto::DEVICE_UP:
+      return "up";
+    case proto::DEVICE_DOWN:
+      return "down";
+    case proto::DEVICE_FAILED:
+      return "failed";
+    case proto::DEVICE_REMOVING:
+      return "removing";
+    default:
+      return "unknown";
+  }
+}
+
+std::string Percent(uint64_t part, uint64_t whole) {
+  if (whole == 0) return "";
+  char text[16];
+  std::snprintf(text, sizeof(text), "%.0f %%",
+                100 * static_cast<double>(part) / static_cast<double>(whole));
+  return text;
+}
+
+Table SdsTable(const proto::ClusterStatus& status) {
+  Table table({">ID", "NAME", "STATE", "ADDRESS", ">DEVICES"});
+  for (const proto::Sds& sds : status.sdss()) {
+    int devices = 0;
+    for (const proto::Device& device : status.devices()) devices += device.sds() == sds.id();
+    std::string addresses;
+    for (const std::string& address : sds.addresses()) {
+      addresses += (addresses.empty() ? "" : ",") + address;
+    }
+    const bool seen = sds.incarnation() != 0;
+    table.AddRow({std::to_string(sds.id()), sds.name(),
+                  sds.up() ? "up"
+                  : seen   ? "down"
+                           : "never seen",
+                  addresses, std::to_string(devices)});
+  }
+  return table;
+}
+
+Table PoolTable(const proto::ClusterStatus& status) {
+  Table table({">ID", "NAME", ">SLICES", ">DEVICES", ">CAPACITY", ">USED", ">USED %"});
+  for (const proto::Pool& pool : status.pools()) {
+    int devices = 0;
+    for (const proto::Device& device : status.devices()) devices += device.pool() == pool.id();
+    table.AddRow({std::to_string(pool.id()), pool.name(), std::to_string(pool.slice_count()),
+                  std::to_string(devices), FormatSize(pool.capacity_bytes()),
+                  FormatSize(pool.used_bytes()),
+                  Percent(pool.used_bytes(), pool.capacity_bytes())});
+  }
+  return table;
+}
+
+Table DeviceTable(const proto::ClusterStatus& status) {
+  Table table({">ID", "SDS", "POOL", "STATE", ">SIZE", ">USED", "PATH", "ERROR"});
+  for (const proto::Device& device : status.devices()) {
+    table.AddRow({std::to_string(device.id()), NameOf(status.sdss(), device.sds()),
+                  NameOf(status.pools(), device.pool()), StateName(device.state()),
+                  FormatSize(device.size_bytes()), FormatSize(device.used_bytes()), device.path(),
+                  device.error()});
+  }
+  return table;
+}
+
+Table VolumeTable(const proto::ClusterStatus& status) {
+  Table table({">ID", "NAME", "POOL", ">SIZE", "MAPPED TO"});
+  for (const proto::Volume& volume : status.volumes()) {
+    std::string mapped;
+    for (const proto::Mapping& mapping : status.mappings()) {
+      if (mapping.volume() != volume.id()) continue;
+      mapped += (mapped.empty() ? "" : ", ") + NameOf(status.sdcs(), mapping.sdc()) +
+                (mapping.read_only() ? " (read-only)" : "");
+    }
+    table.AddRow({std::to_string(volume.id()), volume.name(), NameOf(status.pools(), volume.pool()),
+                  FormatSize(volume.size_bytes()), mapped});
+  }
+  return table;
+}
+
+Table SdcTable(const proto::ClusterStatus& status) {
+  Table table({">ID", "NAME", "STATE", ">VOLUMES"});
+  for (const proto::Sdc& sdc : status.sdcs()) {
+    int volumes = 0;
+    for (const proto::Mapping& mapping : status.mappings()) volumes += mapping.sdc() == sdc.id();
+    const bool seen = sdc.incarnation() != 0;
+    table.AddRow({std::to_string(sdc.id()), sdc.name(),
+                  sdc.up() ? "up"
+                  : seen   ? "down"
+                           : "never seen",
+                  std::to_string(volumes)});
+  }
+  return table;
+}
+
+Table TableOf(const proto::ClusterStatus& status, Kind kind) {
+  switch (kind) {
+    case Kind::kSds:
+      return SdsTable(status);
+    case Kind::kPool:
+      return PoolTable(status);
+    case Kind::kDevice:
+      return DeviceTable(status);
+    case Kind::kVolume:
+      return VolumeTable(status);
+    case Kind::kSdc:
+      return SdcTable(status);
+  }
+  UNREACHABLE("a kind without a table");
+}
+
+const char* Plural(Kind kind) {
+  switch (kind) {
+    case Kind::kSds:
+      return "SDSs";
+    case Kind::kPool:
+      return "pools";
+    case Kind::kDevice:
+      return "devices";
+    case Kind::kVolume:
+      return "volumes";
+    case Kind::kSdc:
+      return "SDCs";
+  }
+  UNREACHABLE("a kind without a name");
+}
+
+// "sds1 device 7"; "none" for an empty place.
+std::string MemberText(const proto::ClusterStatus& status, const proto::Member& member) {
+  return NameOf(status.sdss(), member.sds()) + " device " + std::to_string(member.device()) +
+         (member.present() ? "" : " (absent)");
+}
+
+Table SliceTable(const proto::ClusterStatus& status) {
+  Table table({">SLICE", ">EPOCH", "PRIMARY", "SECONDARY", "JOINING"});
+  for (const proto::SliceConfig& slice : status.slices()) {
+    table.AddRow({std::to_string(slice.slice()), std::to_string(slice.epoch()),
+                  slice.has_primary() ? MemberText(status, slice.primary()) : "",
+                  slice.has_secondary() ? MemberText(status, slice.secondary()) : "",
+                  slice.has_joining() ? MemberText(status, slice.joining()) : ""});
+  }
+  return table;
+}
+
+std::string UptimeText(uint64_t milliseconds) {
+  const uint64_t seconds = milliseconds / 1000;
+  if (seconds < 120) return std::to_string(seconds) + " s";
+  if (seconds < 7200) return std::to_string(seconds / 60) + " min";
+  if (seconds < 172'800) return std::to_string(seconds / 3600) + " h";
+  return std::to_string(seconds / 86'400) + " days";
+}
+
+}  // namespace
+
+std::string ToJson(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = true;
+  options.always_print_primitive_fields = true;
+  options.preserve_proto_field_names = true;
+  std::string json;
+  CHECK(google::protobuf::util::MessageToJsonString(message, &json, options).ok());
+  return json;
+}
+
+proto::ClusterStatus Filter(const proto::ClusterStatus& status, Kind kind) {
+  proto::ClusterStatus result;
+  result.set_cluster(status.cluster());
+  result.set_generation(status.generation());
+  switch (kind) {
+    case Kind::kSds:
+      *result.mutable_sdss() = status.sdss();
+      break;
+    case Kind::kPool:
+      *result.mutable_pools() = status.pools();
+      break;
+    case Kind::kDevice:
+      *result.mutable_devices() = status.devices();
+      break;
+    case Kind::kVolume:
+      *result.mutable_volumes() = status.volumes();
+      *result.mutable_mappings() = status.mappings();
+      break;
+    case Kind::kSdc:
+      *result.mutable_sdcs() = status.sdcs();
+      *result.mutable_mappings() = status.mappings();
+      break;
+  }
+  return result;
+}
+
+std::string ListText(const proto::ClusterStatus& status, Kind kind) {
+  const Table table = TableOf(status, kind);
+  return table.empty() ? std::string("No ") + Plural(kind) + ".\n" : table.ToString();
+}
+
+std::string SliceSummary(const proto::ClusterStatus& status) {
+  const uint32_t all =
+      status.slices_mirrored() + status.slices_degraded() + status.slices_unavailable();
+  if (all == 0) return "no data placed yet";
+  std::string result = std::to_string(all) + " slices: ";
+  if (status.slices_mirrored() == all) return result + "all mirrored";
+  result += std::to_string(status.slices_mirrored()) + " mirrored";
+  if (status.slices_degraded() > 0) {
+    result += ", " + std::to_string(status.slices_degraded()) + " with one copy (" +
+              std::to_string(status.slices_joining()) + " being copied)";
+  }
+  if (status.slices_unavailable() > 0) {
+    result += ", " + std::to_string(status.slices_unavailable()) + " UNAVAILABLE";
+  }
+  return result;
+}
+
+std::string StatusText(const proto::ClusterStatus& status) {
+  std::string result = "Cluster " + HexId(status.cluster()) + ", generation " +
+                       std::to_string(status.generation()) + "; MDM up for " +
+                       UptimeText(status.uptime_ms()) + "\n";
+  result += "Data: " + SliceSummary(status) + "\n";
+  for (const Kind kind : {Kind::kSds, Kind::kDevice, Kind::kPool, Kind::kVolume, Kind::kSdc}) {
+    result += "\n" + ListText(status, kind);
+  }
+  if (status.slices_size() > 0) result += "\n" + SliceTable(status).ToString();
+  return result;
+}
+
+std::string DoneText(const proto::AdminRequest& request, const proto::AdminReply& reply) {
+  const std::string id = " (id " + std::to_string(reply.id()) + ")";
+  switch (request.command_case()) {
+    case proto::AdminRequest::kSdsAdd:
+      return "SDS " + request.sds_add().name() + " added" + id +
+             ". Start its daemon: gabion-sds --name=" + request.sds_add().name() + "\n";
+    case proto::AdminRequest::kSdsRemove:
+      return "SDS " + request.sds_remove().sds() + " removed.\n";
+    case proto::AdminRequest::kPoolAdd:
+      return "Pool " + request.pool_add().name() + " added" + id + ".\n";
+    case proto::AdminRequest::kPoolRemove:
+      return "Pool " + request.pool_remove().pool() + " removed.\n";
+    case proto::AdminRequest::kDeviceAdd:
+      return "Device " + request.device_add().path() + " of SDS " + request.device_add().sds() +
+             " added to pool " + request.device_add().pool() + id + ".\n";
+    case proto::AdminRequest::kDeviceRemove:
+      return "Device " + request.device_remove().device() + " is being removed.\n";
+    case proto::AdminRequest::kVolumeCreate:
+      return "Volume " + request.volume_create().name() +
+             " created: " + FormatSize(request.volume_create().size_bytes()) + ", thin, in pool " +
+             request.volume_create().pool() + id + ".\n";
+    case proto::AdminRequest::kVolumeDelete:
+      return "Volume " + request.volume_delete().volume() + " deleted.\n";
+    case proto::AdminRequest::kVolumeGrow:
+      return "Volume " + request.volume_grow().volume() + " is now " +
+             FormatSize(request.volume_grow().size_bytes()) + ".\n";
+    case proto::AdminRequest::kVolumeMap:
+      return "Volume " + request.volume_map().volume() + " mapped to SDC " +
+             request.volume_map().sdc() + (request.volume_map().read_only() ? ", read-only" : "") +
+             "; it is an NBD export of that name there.\n";
+    case proto::AdminRequest::kVolumeUnmap:
+      return "Volume " + request.volume_unmap().volume() + " unmapped from SDC " +
+             request.volume_unmap().sdc() + ".\n";
+    case proto::AdminRequest::kSdcAdd:
+      return "SDC " + request.sdc_add().name() + " added" + id +
+             ". Start its daemon: gabion-sdc --name=" + request.sdc_add().name() + "\n";
+    case proto::AdminRequest::kSdcRemove:
+      return "SDC " + request.sdc_remove().sdc() + " removed.\n";
+    default:
+      return "Done.\n";
+  }
+}
+
+}  // namespace gabion::cli
