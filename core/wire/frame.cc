@@ -174,7 +174,8 @@ template <size_t kIndex>
 Body DecodeAs(std::span<const std::byte> bytes) {
   using T = std::variant_alternative_t<kIndex, Body>;
   T body{};
-  std::memcpy(static_cast<void*>(&body), bytes.data(), std::min(bytes.size(), sizeof(T)));
+  const size_t size = std::min(bytes.size(), sizeof(T));
+  if (size > 0) std::memcpy(static_cast<void*>(&body), bytes.data(), size);
   return body;
 }
 template <size_t... kIndex>
