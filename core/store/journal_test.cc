@@ -360,7 +360,7 @@ class Machine {
   }
 
   Rig& rig() { return rig_; }
-  RandomStream& random() { return random_; }
+  RandomStream& draws() { return random_; }
   int recoveries() const { return recoveries_; }
 
  private:
@@ -464,7 +464,7 @@ TEST(JournalProperty, OneFlippedBitAtRestIsNoticedOrHarmless) {
       machine.Quiesce();
       RC_ASSERT(machine.Reopen());
       // The first bytes of a block are often a header, where it hurts.
-      RandomStream& random = machine.random();
+      RandomStream& random = machine.draws();
       const uint64_t block = random.Below(kSmallDevice / kBlock);
       const uint64_t bit = random.Below(random.Chance(1, 2) ? 2000 : kBlock * 8);
       machine.rig().disk.FlipBit(block * kBlock * 8 + bit);
