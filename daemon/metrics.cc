@@ -44,14 +44,14 @@ void MetricsText::Head(std::string_view name, std::string_view help, std::string
 void MetricsText::Counter(std::string_view name, std::string_view help, double value) {
   Head(name, help, "counter");
   char number[40];
-  std::snprintf(number, sizeof(number), " %.17g\n", value);
+  std::snprintf(number, sizeof(number), " %.16g\n", value);
   text_ += number;
 }
 
 void MetricsText::Gauge(std::string_view name, std::string_view help, double value) {
   Head(name, help, "gauge");
   char number[40];
-  std::snprintf(number, sizeof(number), " %.17g\n", value);
+  std::snprintf(number, sizeof(number), " %.16g\n", value);
   text_ += number;
 }
 
