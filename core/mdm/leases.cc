@@ -27,19 +27,19 @@ void Leases::AssumeGranted(SdsId sds, Instant now) {
 
 void Leases::Forget(SdsId sds) { states_.erase(sds); }
 
-void Leases::OnNewIncarnation(SdsId sds, Instant now, bool void_old) {
+void Leases::OnNewIncarnation(SdsId sds) {
   State& state = states_[sds];
-  const bool nothing_granted = state.until <= now && state.old_until <= now;
   State next;
-  // A hand-back ends that incarnation's lease, and says nothing of lower ones.
-  next.old_until = std::max(state.old_until, state.handed_back ? Instant::min() : state.until);
-  if (void_old || nothing_granted || PLANTED_BUG("R22-void-live-lease")) {
-    next.old_until = Instant::min();
-  }
+  // A hand-back ended that incarnation's lease (`until` is the past), and says nothing of lower
+  // ones.
+  next.old_until = std::max(state.old_until, state.until);
   // A primary that is being taken stays so until the outcome is known.
   next.taking = state.taking;
   state = next;
+  if (PLANTED_BUG("R22-void-live-lease")) VoidOld(sds);
 }
+
+void Leases::VoidOld(SdsId sds) { states_[sds].old_until = Instant::min(); }
 
 bool Leases::TryGrant(SdsId sds, const Fence& fence, Instant now) {
   State& state = states_[sds];

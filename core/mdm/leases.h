@@ -32,9 +32,10 @@ class Leases {
   void AssumeGranted(SdsId sds, Instant now);
   void Forget(SdsId sds);
 
-  // R22: a higher incarnation was committed. `void_old`: it has proved that the lower ones are
-  // gone.
-  void OnNewIncarnation(SdsId sds, Instant now, bool void_old);
+  // R22: a higher incarnation was committed; the lease of the lower one runs out, unless ...
+  void OnNewIncarnation(SdsId sds);
+  // ... the registered one has proved that all lower ones are gone.
+  void VoidOld(SdsId sds);
 
   struct Fence {
     bool lacking = false;  // a committed fence is not applied

@@ -50,7 +50,11 @@ proto::SliceRoute RouteOf(const Repository& repository, const SliceState& slice)
 ConnId MapStream::Attach(SdcId sdc, ConnId conn, uint64_t tag, Incarnation incarnation,
                          Instant now) {
   Session& session = sessions_[sdc];
-  const ConnId replaced = session.conn == conn ? ConnId() : session.conn;
+  if (session.conn == conn && session.incarnation == incarnation) {
+    session.tag = tag;  // asked again while it waits, or crossed by the answer
+    return ConnId();
+  }
+  const ConnId replaced = session.conn;
   session = Session();
   session.conn = conn;
   session.incarnation = incarnation;

@@ -190,7 +190,7 @@ void MdmRole::Commit(const Now& now, Effects& effects) {
   if (const auto* sds = std::get_if<SdsRegistration>(&done.origin)) {
     const SdsId id(done.command.register_sds().sds());
     if (sds->is_new_incarnation) {
-      leases_.OnNewIncarnation(id, now.boot, sds->voids_old);
+      leases_.OnNewIncarnation(id);
       // The older process may say no more.
       if (registrar_.IsAttached(id)) CloseConnection(registrar_.ConnOf(id), effects);
     }

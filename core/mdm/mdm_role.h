@@ -56,7 +56,6 @@ class MdmRole final : public Role {
     uint64_t tag = 0;
     proto::SdsRegister request;
     bool is_new_incarnation = false;  // the command raises it
-    bool voids_old = false;
   };
   struct SdcRegistration {
     ConnId conn;
@@ -113,6 +112,7 @@ class MdmRole final : public Role {
                       Effects& effects);
   void OnAdminRequest(const Now& now, ConnId conn, uint64_t tag, proto::AdminRequest request,
                       Effects& effects);
+  void VoidOldLease(SdsId sds);
   void BeginSdsRegistration(const Now& now, SdsRegistration registration, Effects& effects);
   void FinishSdsRegistration(const Now& now, const SdsRegistration& registration, SdsId sds,
                              Effects& effects);

@@ -147,6 +147,7 @@ void MdmRole::OnSdsHeartbeat(const Now& now, ConnId conn, SdsId sds,
     return;
   }
   look_again_ = look_again_ || changed;
+  if (changed) VoidOldLease(sds);
   config_.OnReport(sds, heartbeat.applied_version(), heartbeat.drained_version());
   const auto taking = taking_.find(sds);
   if (taking != taking_.end() && config_.applied(sds) >= taking->second) {
@@ -168,6 +169,12 @@ void MdmRole::OnSdsHeartbeat(const Now& now, ConnId conn, SdsId sds,
   grant->set_granted(granted);
   grant->set_config_version(config_.version(sds));
   Reply(conn, 0, answer, effects);
+}
+
+void MdmRole::VoidOldLease(SdsId sds) {
+  if (leases_.IsOldOver(sds, now_) || !registrar_.ProvesOldGone(repository_, sds)) return;
+  leases_.VoidOld(sds);
+  look_again_ = true;
 }
 
 void MdmRole::BeginSdsRegistration(const Now& now, SdsRegistration registration, Effects& effects) {
@@ -193,7 +200,6 @@ void MdmRole::BeginSdsRegistration(const Now& now, SdsRegistration registration,
     return;
   }
   registration.is_new_incarnation = verdict.is_new_incarnation;
-  registration.voids_old = verdict.voids_old;
   proto::Command command;
   proto::RegisterSds* body = command.mutable_register_sds();
   body->set_sds(verdict.sds.value());
@@ -211,6 +217,7 @@ void MdmRole::FinishSdsRegistration(const Now& now, const SdsRegistration& regis
   if (attached.replaced.valid()) CloseConnection(attached.replaced, effects);
   connection->second.sds = sds;
   look_again_ = true;
+  VoidOldLease(sds);
   proto::Management answer;
   proto::SdsRegisterReply* reply = answer.mutable_sds_register_reply();
   reply->set_cluster(repository_.cluster().value());

@@ -87,15 +87,6 @@ Registrar::Verdict Registrar::Judge(const Repository& repository,
   verdict.needs_commit = request.incarnation() != sds->incarnation() ||
                          !std::equal(request.addresses().begin(), request.addresses().end(),
                                      sds->addresses().begin(), sds->addresses().end());
-  verdict.voids_old = request.holds_state_lock() && verdict.is_new_incarnation;
-  for (const auto& [id, device] : repository.devices()) {
-    if (SdsId(device.sds()) != verdict.sds || device.state() != proto::DEVICE_UP) continue;
-    verdict.voids_old =
-        verdict.voids_old &&
-        std::any_of(request.devices().begin(), request.devices().end(), [&](const auto& report) {
-          return report.device() == id.value() && report.state() == proto::DEVICE_UP;
-        });
-  }
   return verdict;
 }
 
@@ -108,6 +99,7 @@ Registrar::Attached Registrar::Attach(const Repository& repository, SdsId sds, C
   attached.must_apply = session.incarnation != incarnation;
   if (attached.must_apply) session = Session();
   session.incarnation = incarnation;
+  session.holds_state_lock = request.holds_state_lock();
   session.conn = conn;
   session.heard_at = now;
   bool changed = false;
@@ -234,6 +226,22 @@ void Registrar::OnCommitted(const Repository& repository, const Changes& changes
       }
     }
   }
+}
+
+bool Registrar::ProvesOldGone(const Repository& repository, SdsId sds) const {
+  const auto at = sessions_.find(sds);
+  if (at == sessions_.end()) return false;
+  const Session& session = at->second;
+  if (!session.holds_state_lock || session.incarnation != repository.IncarnationOf(sds)) {
+    return false;
+  }
+  return std::all_of(
+      repository.devices().begin(), repository.devices().end(), [&](const auto& entry) {
+        const auto& [id, device] = entry;
+        if (SdsId(device.sds()) != sds || device.state() != proto::DEVICE_UP) return true;
+        const auto seen = session.devices.find(id);
+        return seen != session.devices.end() && seen->second.report.state() == proto::DEVICE_UP;
+      });
 }
 
 void Registrar::ArmDevice(SdsId sds, DeviceId device, uint64_t config_version) {

@@ -57,6 +57,9 @@ class Registrar {
   bool OnHeartbeat(const Repository& repository, SdsId sds, ConnId conn,
                    const proto::SdsHeartbeat& heartbeat, Instant now, bool* changed);
   void OnCommitted(const Repository& repository, const Changes& changes);
+  // R22: the registered incarnation proves that lower ones are gone: it holds the state lock of
+  // their host, and has opened every device that was in use by them.
+  bool ProvesOldGone(const Repository& repository, SdsId sds) const;
   // The SDS was told in this version of its configuration to format the device: what it says about
   // it before it has applied that version is about an earlier attempt.
   void ArmDevice(SdsId sds, DeviceId device, uint64_t config_version);
@@ -87,6 +90,7 @@ class Registrar {
   struct Session {
     ConnId conn;
     Incarnation incarnation;
+    bool holds_state_lock = false;
     Instant heard_at;
     absl::btree_map<DeviceId, DeviceSeen> devices;
     std::vector<proto::SliceReport> reports;  // of the last heartbeat, progress left out
