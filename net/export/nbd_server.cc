@@ -57,6 +57,8 @@ class NbdServer::Client : public net::FdHandler {
 
   void OnReady(uint32_t events) override {
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) Receive();
+    // Epoll reports the end of a connection again and again, also while nothing is to be received.
+    if ((events & (EPOLLHUP | EPOLLERR)) != 0) CloseSocket();
     Progress();
   }
 
@@ -65,6 +67,8 @@ class NbdServer::Client : public net::FdHandler {
     session_.Resume();
     session_.TakeRequests(&server_->requests_);
     Transmit();
+    // Sending makes room for commands that were received already.
+    session_.TakeRequests(&server_->requests_);
     if (fd_ >= 0 && session_.wants_close()) CloseSocket();
     Watch();
   }

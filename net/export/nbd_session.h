@@ -12,7 +12,8 @@
 //                 below ssize_t n = recv(fd, into.data(), into.size(), 0); if (n <= 0) break; // 0
 //                 or a real error: session.Disconnected() session.Received(n);
 //               }
-//   then, after every call that is not const:
+//   then, after every call that is not const (sending included: it makes room for commands
+//   received):
 //     requests: session.TakeRequests(&events); each event goes to role.Step(). Their tags are
 //               (session << 32) + n, and each gets exactly one UserReplyEffect.
 //     output:   count = session.Output(pieces) -> writev(pieces) -> session.Sent(n); empty: all
@@ -58,7 +59,7 @@ struct SessionOptions {
   uint32_t session = 0;  // unique in the process for ever; the high half of all tags
   BufferPool* pool = nullptr;
   RequestBudget* budget = nullptr;          // shared between the sessions of one role
-  std::string default_export;               // what the empty export name means; empty: nothing
+  std::string default_export{};             // what the empty export name means; empty: nothing
   bool read_only = false;                   // serve every volume read-only
   uint32_t commands_max = 128;              // commands accepted and not yet answered
   uint64_t bytes_max = uint64_t{64} << 20;  // their data; one command is always accepted
@@ -66,12 +67,15 @@ struct SessionOptions {
 
 class NbdSession {
  public:
+  static constexpr uint32_t kPartsMax = 256;         // user requests of one command
+  static constexpr uint32_t kCommandsMax = 1 << 16;  // in one session
+
   explicit NbdSession(const SessionOptions& options);
   NbdSession(const NbdSession&) = delete;
   NbdSession& operator=(const NbdSession&) = delete;
   ~NbdSession();
 
-  // Where the next received bytes belong. Empty: the session takes none now.
+  // Where the next received bytes belong, up to the next call. Empty: the session takes none now.
   std::span<std::byte> ReceiveInto();
   // The first `size` bytes of the last ReceiveInto() have been filled.
   void Received(size_t size);
@@ -121,6 +125,7 @@ class NbdSession {
     uint16_t type = 0;
     uint32_t error = 0;        // NBD's number; the first one stays
     uint32_t taken_bytes = 0;  // of the payload received, or of the read asked for
+    uint32_t held_bytes = 0;   // of data, counted in bytes_held_ until the reply is sent
     uint32_t parts = 0;        // user requests made
     uint32_t parts_open = 0;   // of them unanswered
     bool complete = false;     // no further part will be made
@@ -157,8 +162,9 @@ class NbdSession {
   // nbd_transmission.cc
   bool CanAccept() const;
   bool OnCommandHeader();
-  void OnCommand(Command& command, uint16_t flags);
+  void OnCommand(uint32_t slot);
   uint32_t CheckCommand(const Command& command, uint16_t flags) const;
+  void Hold(Command& command);
   bool TakePayload();
   void IssueReads();
   void IssuePart(uint32_t slot, UserOp op, uint64_t offset, uint64_t length, Slice payload);
@@ -170,6 +176,7 @@ class NbdSession {
   void Advance();
   void IssueControl(UserOp op, uint32_t low_tag, std::string name);
   void DetachIfIdle();
+  void Detach(VolumeId volume);
   void Fail(std::string reason);
   void Send(std::span<const std::byte> bytes);
   OutPiece& AddPiece(std::span<const std::byte> head);
@@ -224,6 +231,11 @@ class NbdSession {
   uint32_t part_filled_ = 0;
 
   static constexpr uint32_t kNoCommand = UINT32_MAX;
+  // Low halves of tags; those of parts are below.
+  static constexpr uint32_t kAttachTag = UINT32_MAX;
+  static constexpr uint32_t kListTag = UINT32_MAX - 1;
+  static constexpr uint32_t kDetachTag = UINT32_MAX - 2;
+  static_assert(uint64_t{kPartsMax} * kCommandsMax < kDetachTag);
 };
 
 }  // namespace gabion::nbd
