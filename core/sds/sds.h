@@ -13,11 +13,11 @@
 namespace gabion::sds {
 
 struct Options {
-  std::string name;                  // as added by `gabion sds add`
+  std::string name;  // as added by `gabion sds add`
   std::vector<Address> mdms;
-  std::vector<Address> addresses;    // announced to others: where this SDS listens
-  bool holds_state_lock = true;      // the host holds the exclusive lock of the state directory (R22)
-  uint32_t requests_max = 1024;      // client requests in this process, waiting ones included
+  std::vector<Address> addresses;  // announced to others: where this SDS listens
+  bool holds_state_lock = true;    // the host holds the exclusive lock of the state directory (R22)
+  uint32_t requests_max = 1024;    // client requests in this process, waiting ones included
   uint32_t connections_max = 4096;
   Duration unreachable = std::chrono::milliseconds(500);  // peer silent: report MEMBER_NEEDED
   uint64_t join_bytes_per_second = 200u << 20;            // throttle of a joining, per device

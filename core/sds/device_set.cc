@@ -1,0 +1,272 @@
+#include "core/sds/device_set.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/sds/node.h"
+
+namespace gabion::sds {
+
+namespace {
+
+constexpr Duration kRetry = std::chrono::seconds(1);
+
+bool Wanted(const DeviceConfig& config) {
+  return config.state == proto::DEVICE_ADDING || config.state == proto::DEVICE_UP ||
+         config.state == proto::DEVICE_DOWN || config.state == proto::DEVICE_REMOVING;
+}
+
+}  // namespace
+
+const char* ToString(Device::Phase phase) {
+  switch (phase) {
+    case Device::Phase::kWaiting:
+      return "waiting";
+    case Device::Phase::kOpening:
+      return "opening";
+    case Device::Phase::kRecovering:
+      return "recovering";
+    case Device::Phase::kFormatting:
+      return "formatting";
+    case Device::Phase::kUp:
+      return "up";
+    case Device::Phase::kBackoff:
+      return "backoff";
+    case Device::Phase::kFailed:
+      return "failed";
+    case Device::Phase::kClosing:
+      return "closing";
+    case Device::Phase::kClosed:
+      return "closed";
+  }
+  UNREACHABLE();
+}
+
+void DeviceSet::Apply(Context& ctx) {
+  const auto& wanted = ctx.node.config.devices();
+  for (const auto& [id, config] : wanted) {
+    Device& device = devices_[id];
+    if (device.slot == 0) device.slot = next_slot_++;
+    device.config = config;
+    if (device.phase == Device::Phase::kWaiting && Wanted(config)) Open(ctx, device);
+  }
+  for (auto& [id, device] : devices_) {
+    const auto found = wanted.find(id);
+    if (found != wanted.end() && Wanted(found->second)) continue;
+    if (device.phase == Device::Phase::kFailed || device.phase == Device::Phase::kClosed) continue;
+    Close(ctx, device, Device::Phase::kClosed);
+  }
+}
+
+void DeviceSet::Open(Context& ctx, Device& device) {
+  device.phase = Device::Phase::kOpening;
+  ctx.effects.OpenDevice(device.slot, device.config.path);
+}
+
+void DeviceSet::OnOpened(Context& ctx, const DeviceOpenedEvent& event) {
+  Device* device = FindSlot(static_cast<uint32_t>(event.tag));
+  if (device == nullptr || device->phase != Device::Phase::kOpening) {
+    if (event.ok) ctx.effects.CloseDevice(event.device);
+    return;
+  }
+  if (!event.ok) {
+    BackOff(ctx, *device, event.error);
+    return;
+  }
+  device->index = event.device;
+  device->info = event.info;
+  device->host_open = true;
+  StartStore(ctx, *device, /*format=*/false);
+}
+
+void DeviceSet::StartStore(Context& ctx, Device& device, bool format) {
+  device.store = std::make_unique<store::Store>(
+      store::Options{.device = device.index,
+                     .timer = TimerOf(TimerKind::kDeviceStore, device.slot),
+                     .pool = ctx.node.resources.pool});
+  const store::Identity identity{
+      .cluster = ctx.node.self.cluster, .sds = ctx.node.self.sds, .device = device.config.id};
+  const OpKind kind = format ? OpKind::kDeviceFormat : OpKind::kDeviceOpen;
+  const store::Tag tag =
+      ctx.node.ops.Add({.kind = kind, .replica = {SliceId(), device.config.id}, .a = device.slot});
+  device.phase = format ? Device::Phase::kFormatting : Device::Phase::kRecovering;
+  if (format) {
+    device.store->Format(ctx.now, device.info, identity, device.config.force, tag,
+                         ctx.node.Out(ctx));
+  } else {
+    device.store->Open(ctx.now, device.info, identity, tag, ctx.node.Out(ctx));
+  }
+}
+
+void DeviceSet::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
+  Device* device = FindSlot(static_cast<uint32_t>(op.a));
+  if (device == nullptr) return;
+  if (op.kind == OpKind::kDeviceClose) {
+    if (device->phase == Device::Phase::kClosing) Close(ctx, *device, Device::Phase::kClosed);
+    return;
+  }
+  const bool was_format = op.kind == OpKind::kDeviceFormat;
+  const Device::Phase expected =
+      was_format ? Device::Phase::kFormatting : Device::Phase::kRecovering;
+  if (device->phase != expected) return;
+  if (status == store::DoneStatus::kOk) {
+    device->phase = Device::Phase::kUp;
+    device->error.clear();
+    ctx.Log(Severity::kInfo,
+            absl::StrCat("device ", ToString(device->config.id), " ", device->config.path,
+                         was_format ? " formatted and up" : " up"));
+    ctx.node.OnDeviceChange(ctx, device->config.id);
+    return;
+  }
+  if (!was_format && device->config.state == proto::DEVICE_ADDING) {
+    StartStore(ctx, *device, /*format=*/true);
+    return;
+  }
+  BackOff(ctx, *device, device->store->error());
+}
+
+void DeviceSet::BackOff(Context& ctx, Device& device, std::string error) {
+  if (device.error != error) {
+    ctx.Log(Severity::kWarning, absl::StrCat("device ", ToString(device.config.id), " ",
+                                             device.config.path, ": ", error));
+  }
+  Close(ctx, device, Device::Phase::kBackoff);
+  device.error = std::move(error);
+  ctx.effects.SetTimer(TimerOf(TimerKind::kDeviceRetry, device.slot),
+                       SaturatingAdd(ctx.now.boot, kRetry));
+}
+
+void DeviceSet::Close(Context& ctx, Device& device, Device::Phase phase) {
+  const bool was_up = device.up() || device.phase == Device::Phase::kClosing;
+  if (device.store != nullptr) {
+    ctx.effects.CancelTimer(TimerOf(TimerKind::kDeviceStore, device.slot));
+    device.store.reset();
+  }
+  if (device.host_open) ctx.effects.CloseDevice(device.index);
+  device.host_open = false;
+  device.phase = phase;
+  if (was_up) ctx.node.OnDeviceChange(ctx, device.config.id);
+}
+
+void DeviceSet::OnRetryTimer(Context& ctx, uint32_t slot) {
+  Device* device = FindSlot(slot);
+  if (device == nullptr || device->phase != Device::Phase::kBackoff) return;
+  if (Wanted(device->config)) Open(ctx, *device);
+}
+
+void DeviceSet::OnDiskDone(Context& ctx, const DiskDoneEvent& event) {
+  for (auto& [id, device] : devices_) {
+    if (!device.host_open || device.index != event.device || device.store == nullptr) continue;
+    device.store->OnDiskDone(ctx.now, event, ctx.node.Out(ctx));
+    return;
+  }
+}
+
+void DeviceSet::OnStoreTimer(Context& ctx, uint32_t slot) {
+  Device* device = FindSlot(slot);
+  if (device == nullptr || device->store == nullptr) return;
+  device->store->OnTimer(ctx.now, ctx.node.Out(ctx));
+}
+
+void DeviceSet::FindFailures(Context& ctx) {
+  for (auto& [id, device] : devices_) {
+    if (!device.up() && device.phase != Device::Phase::kClosing) continue;
+    if (device.store->state() != store::State::kFailed) continue;
+    device.error = device.store->error();
+    ctx.Log(Severity::kError, absl::StrCat("device ", ToString(id), " ", device.config.path,
+                                           " failed: ", device.error));
+    Close(ctx, device, Device::Phase::kFailed);
+  }
+}
+
+void DeviceSet::CloseAll(Context& ctx) {
+  for (auto& [id, device] : devices_) {
+    if (device.phase == Device::Phase::kFailed || device.phase == Device::Phase::kClosing) continue;
+    if (!device.up()) {
+      Close(ctx, device, Device::Phase::kClosed);
+      continue;
+    }
+    device.phase = Device::Phase::kClosing;
+    const store::Tag tag = ctx.node.ops.Add(
+        {.kind = OpKind::kDeviceClose, .replica = {SliceId(), id}, .a = device.slot});
+    device.store->Close(ctx.now, tag, ctx.node.Out(ctx));
+    ctx.node.OnDeviceChange(ctx, id);
+  }
+}
+
+bool DeviceSet::all_closed() const {
+  for (const auto& [id, device] : devices_) {
+    if (device.phase != Device::Phase::kClosed && device.phase != Device::Phase::kFailed) {
+      return false;
+    }
+  }
+  return true;
+}
+
+Device* DeviceSet::FindUp(DeviceId id) {
+  const auto found = devices_.find(id);
+  if (found == devices_.end() || !found->second.up()) return nullptr;
+  return found->second.store->state() == store::State::kOpen ? &found->second : nullptr;
+}
+
+const Device* DeviceSet::Find(DeviceId id) const {
+  const auto found = devices_.find(id);
+  return found == devices_.end() ? nullptr : &found->second;
+}
+
+Device* DeviceSet::FindSlot(uint32_t slot) {
+  for (auto& [id, device] : devices_) {
+    if (device.slot == slot) return &device;
+  }
+  return nullptr;
+}
+
+void DeviceSet::Report(const Device& device, proto::DeviceReport* report) {
+  report->set_device(device.config.id.value());
+  report->set_error(device.error);
+  switch (device.phase) {
+    case Device::Phase::kUp: {
+      const store::Capacity capacity = device.store->capacity();
+      report->set_state(proto::DEVICE_UP);
+      report->set_size_bytes(capacity.size_bytes);
+      report->set_used_bytes((capacity.extents_total - capacity.extents_free) * wire::kExtentBytes);
+      report->set_log_position(device.store->log_position());
+      return;
+    }
+    case Device::Phase::kFailed:
+      report->set_state(proto::DEVICE_FAILED);
+      return;
+    case Device::Phase::kBackoff:
+    case Device::Phase::kClosing:
+    case Device::Phase::kClosed:
+      report->set_state(proto::DEVICE_DOWN);
+      return;
+    case Device::Phase::kWaiting:
+    case Device::Phase::kOpening:
+    case Device::Phase::kRecovering:
+    case Device::Phase::kFormatting:
+      // Nothing to say yet: the MDM keeps the state that it knows.
+      report->set_state(proto::DEVICE_UNKNOWN);
+      return;
+  }
+  UNREACHABLE();
+}
+
+void DeviceSet::AddReports(proto::SdsHeartbeat* heartbeat) const {
+  for (const auto& [id, device] : devices_) Report(device, heartbeat->add_devices());
+}
+
+void DeviceSet::AddReports(proto::SdsRegister* message) const {
+  for (const auto& [id, device] : devices_) Report(device, message->add_devices());
+}
+
+void DeviceSet::CheckInvariants() const {
+  for (const auto& [id, device] : devices_) {
+    CHECK(device.config.id == id);
+    if (!device.up()) continue;
+    CHECK(device.store != nullptr && device.host_open);
+    device.store->CheckInvariants();
+  }
+}
+
+}  // namespace gabion::sds

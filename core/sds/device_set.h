@@ -1,0 +1,93 @@
+// The devices that the configuration gives to this SDS: opened, formatted when new, one store each.
+//
+//   kWaiting --> kOpening --> kRecovering --> kUp --> kFailed
+//      ^            |             | (nothing there, DEVICE_ADDING)
+//      |            v             v
+//      +------- kBackoff <---- kFormatting
+//
+// A device that was up and failed stays failed in this run: its slices were released for good
+// (R12).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "core/base/ids.h"
+#include "core/role/event.h"
+#include "core/sds/config.h"
+#include "core/sds/context.h"
+#include "core/sds/ops.h"
+#include "core/store/store.h"
+
+namespace gabion::sds {
+
+struct Device {
+  enum class Phase : uint8_t {
+    kWaiting,
+    kOpening,
+    kRecovering,
+    kFormatting,
+    kUp,
+    kBackoff,
+    kFailed,
+    kClosing,
+    kClosed,
+  };
+
+  DeviceConfig config;
+  Phase phase = Phase::kWaiting;
+  uint32_t slot = 0;
+  DeviceIndex index{};  // once opened by the host
+  bool host_open = false;
+  DeviceInfo info;
+  std::unique_ptr<store::Store> store;
+  std::string error;
+  Instant join_next{};  // throttle of joinings: no copy is read before
+
+  bool up() const { return phase == Phase::kUp; }
+};
+
+class DeviceSet {
+ public:
+  // Opens what is new, closes what is no longer wanted.
+  void Apply(Context& ctx);
+  // Null when there is none, or it is not up.
+  Device* FindUp(DeviceId id);
+  const Device* Find(DeviceId id) const;
+
+  void OnOpened(Context& ctx, const DeviceOpenedEvent& event);
+  void OnDiskDone(Context& ctx, const DiskDoneEvent& event);
+  void OnStoreTimer(Context& ctx, uint32_t slot);
+  void OnRetryTimer(Context& ctx, uint32_t slot);
+  void OnDone(Context& ctx, const Op& op, store::DoneStatus status);
+  // After a step: a store may have failed in any call.
+  void FindFailures(Context& ctx);
+
+  // Clean stop: closes all stores. True when nothing is left to wait for.
+  void CloseAll(Context& ctx);
+  bool all_closed() const;
+
+  void AddReports(proto::SdsHeartbeat* heartbeat) const;
+  void AddReports(proto::SdsRegister* message) const;
+
+  const absl::btree_map<DeviceId, Device>& devices() const { return devices_; }
+  void CheckInvariants() const;
+
+ private:
+  void Open(Context& ctx, Device& device);
+  void StartStore(Context& ctx, Device& device, bool format);
+  void BackOff(Context& ctx, Device& device, std::string error);
+  void Close(Context& ctx, Device& device, Device::Phase phase);
+  Device* FindSlot(uint32_t slot);
+  static void Report(const Device& device, proto::DeviceReport* report);
+
+  absl::btree_map<DeviceId, Device> devices_;
+  uint32_t next_slot_ = 1;
+};
+
+const char* ToString(Device::Phase phase);
+
+}  // namespace gabion::sds

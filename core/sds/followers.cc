@@ -1,0 +1,332 @@
+// A primary and the members that follow it: what to send next, what an answer means.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/bug.h"
+#include "core/sds/entry_check.h"
+#include "core/sds/node.h"
+#include "core/sds/primary.h"
+
+namespace gabion::sds {
+
+using wire::Status;
+
+namespace {
+
+constexpr Duration kBehindPause = std::chrono::milliseconds(10);
+constexpr Duration kPoolPause = std::chrono::milliseconds(10);
+// A joining member that owes an answer for so long is given up (R24).
+constexpr Duration kJoiningPatience = std::chrono::seconds(1);
+
+}  // namespace
+
+wire::PairHeader Primary::PairOf(const Follower& follower) const {
+  return {.slice = key_.slice,
+          .epoch = config_.epoch,
+          .primary_incarnation = config_.primary.incarnation,
+          .replica_incarnation = follower.member.incarnation,
+          .replica_device = follower.member.device};
+}
+
+Follower* Primary::FindFollower(const wire::PairHeader& pair) {
+  if (pair.epoch != config_.epoch) return nullptr;
+  if (pair.primary_incarnation != config_.primary.incarnation) return nullptr;
+  for (Follower* follower : {&secondary_, &joining_}) {
+    if (!follower->member.device.valid() || follower->member.device != pair.replica_device)
+      continue;
+    if (follower->member.incarnation != pair.replica_incarnation &&
+        !PLANTED_BUG("R20-stale-incarnation-accepted")) {
+      continue;
+    }
+    return follower;
+  }
+  return nullptr;
+}
+
+// Sends what the follower's state asks for, as far as its connection goes.
+void Primary::Pump(Context& ctx, Follower& follower) {
+  if (follower.state == Follower::State::kNone || follower.state == Follower::State::kStopped ||
+      follower.state == Follower::State::kTailKnown) {
+    return;
+  }
+  const ConnId conn = ctx.node.peers.Conn(follower.member);
+  if (conn != follower.conn) {
+    follower.conn = conn;
+    follower.asked = false;
+    follower.sent = follower.acked;
+    follower.retry_at = kNever;
+    if (&follower == &joining_) join_.OnReconnect();
+  }
+  if (!conn.valid()) return;
+  if (follower.retry_at != kNever && ctx.now.boot < follower.retry_at) return;
+  follower.retry_at = kNever;
+  switch (follower.state) {
+    case Follower::State::kAwaitingTail:
+      if (!follower.asked) ctx.effects.Send(conn, wire::TailQuery{.pair = PairOf(follower)});
+      follower.asked = true;
+      return;
+    case Follower::State::kAwaitingStart:
+      if (!follower.asked) SendEpochStart(ctx, follower);
+      return;
+    case Follower::State::kActive:
+      PumpEntries(ctx, follower);
+      return;
+    case Follower::State::kNone:
+    case Follower::State::kTailKnown:
+    case Follower::State::kStopped:
+      return;
+  }
+}
+
+void Primary::SendEpochStart(Context& ctx, Follower& follower) {
+  const bool joining = &follower == &joining_;
+  if (joining && !follower.start.has_value()) {
+    // From here on everything that is not committed yet is kept until T has it.
+    follower.start = committed_seq();
+    follower.acked = *follower.start;
+    follower.sent = *follower.start;
+  }
+  const std::span<const wire::HistoryItem> history(history_);
+  const Slice payload = MakeList(*ctx.node.resources.pool, history);
+  if (payload.empty() && !history.empty()) {
+    follower.retry_at = SaturatingAdd(ctx.now.boot, kPoolPause);
+    ctx.node.WakeAt(key_, follower.retry_at);
+    return;
+  }
+  ctx.effects.Send(follower.conn,
+                   wire::EpochStart{.pair = PairOf(follower),
+                                    .issuer = config_.issuer,
+                                    .previous_epoch = previous_epoch_,
+                                    .end = end_,
+                                    .history_count = static_cast<uint32_t>(history.size()),
+                                    .renamed_count = joining ? 0 : static_cast<uint32_t>(carried_),
+                                    .joining = static_cast<uint8_t>(joining ? 1 : 0),
+                                    .start = Seq(joining ? *follower.start : 0)},
+                   payload);
+  follower.asked = true;
+}
+
+void Primary::OnEpochStartReply(Context& ctx, const wire::EpochStartReply& reply) {
+  Follower* follower = FindFollower(reply.pair);
+  if (follower == nullptr || follower->state != Follower::State::kAwaitingStart) return;
+  if (Refused(ctx, *follower, reply.status)) return;
+  follower->state = Follower::State::kActive;
+  if (follower == &secondary_) {
+    follower->acked = std::min<uint64_t>(reply.held_count, last_seq());
+    follower->sent = follower->acked;
+  }
+  Progress(ctx, *follower);
+  if (follower == &joining_) join_.Begin(ctx, *this);
+}
+
+void Primary::PumpEntries(Context& ctx, Follower& follower) {
+  while (follower.sent < last_seq()) {
+    const uint64_t seq = follower.sent + 1;
+    CHECK_GE(seq, first_seq());
+    InFlight& entry = EntryAt(seq);
+    if (entry.payload_state != InFlight::Payload::kHere) {
+      if (entry.payload_state == InFlight::Payload::kAbsent) {
+        LoadEntry(ctx, entry, seq - first_seq());
+      }
+      return;
+    }
+    wire::Replicate message{.pair = PairOf(follower),
+                            .entry = entry.header,
+                            .commit_point = {config_.epoch, Seq(committed_seq())}};
+    std::copy_n(entry.crc.begin(), message.block_crc.size(), message.block_crc.begin());
+    ctx.effects.Send(follower.conn, message, entry.payload);
+    follower.sent = seq;
+    follower.commit_told = committed_seq();
+  }
+}
+
+void Primary::LoadEntry(Context& ctx, InFlight& entry, size_t index) {
+  store::Store* store = StoreOf(ctx);
+  if (store == nullptr) return;
+  const uint32_t bytes = uint32_t{entry.header.block_count} * wire::kBlockBytes;
+  Slice target = ctx.node.resources.pool->Allocate(bytes);
+  if (target.empty()) {
+    ctx.node.WakeAt(key_, SaturatingAdd(ctx.now.boot, kPoolPause));
+    return;
+  }
+  entry.payload_state = InFlight::Payload::kLoading;
+  const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kLoadEntry,
+                                           .replica = key_,
+                                           .instance = instance_,
+                                           .epoch = config_.epoch,
+                                           .a = first_seq() + index,
+                                           .entry = entry.header,
+                                           .target = target});
+  Op& op = ctx.node.ops.At(tag);
+  target = Slice();  // the operation's is the only one, so that the store may fill it
+  store->ReadEntry(ctx.now, key_.slice, op.entry.id, op.target, op.crc, tag, ctx.node.Out(ctx));
+}
+
+void Primary::OnEntryLoaded(Context& ctx, const Op& op, store::DoneStatus status) {
+  if (op.epoch != config_.epoch || op.a < first_seq() || op.a > last_seq()) return;
+  InFlight& entry = EntryAt(op.a);
+  if (entry.payload_state != InFlight::Payload::kLoading) return;
+  if (status != store::DoneStatus::kOk) {
+    // Its own tail is damaged: what it cannot send, it cannot commit.
+    BecomeNeedsResync(ctx, /*self=*/true, "an entry of its tail cannot be read");
+    return;
+  }
+  entry.payload = op.target;
+  std::copy(op.crc.begin(), op.crc.end(), entry.crc.begin());
+  entry.payload_state = InFlight::Payload::kHere;
+}
+
+void Primary::OnReplicateAck(Context& ctx, const wire::ReplicateAck& ack) {
+  Follower* follower = FindFollower(ack.pair);
+  if (follower == nullptr || !follower->active()) return;
+  follower->free_extents = ack.free_extents;
+  const uint64_t durable = std::min(ack.durable.value(), follower->sent);
+  if (durable > follower->acked && ack.status != Status::kWrongEpoch) {
+    follower->acked = durable;
+    Progress(ctx, *follower);
+  }
+  Refused(ctx, *follower, ack.status);
+}
+
+// What an answer other than kOk means. True: there was such an answer.
+bool Primary::Refused(Context& ctx, Follower& follower, Status status) {
+  if (status == Status::kOk) return false;
+  const bool joining = &follower == &joining_;
+  switch (status) {
+    case Status::kBehind:  // it has not applied this configuration yet, or misses an entry
+    case Status::kBusy:
+    case Status::kUnavailable:
+      Retry(ctx, follower);
+      return true;
+    case Status::kNoSpace:
+      follower.no_space = true;
+      break;
+    case Status::kNeedsResync:
+      follower.needs_resync = true;
+      break;
+    default:  // an epoch or incarnation that is not ours: a newer configuration is on its way here
+      break;
+  }
+  ctx.Log(Severity::kInfo,
+          absl::StrCat("slice ", ToString(key_.slice), " epoch ", ToString(config_.epoch),
+                       ": device ", ToString(follower.member.device),
+                       " refuses: ", std::string(wire::StatusName(status))));
+  if (joining) {
+    join_.Fail(ctx, *this, std::string(wire::StatusName(status)));
+  }
+  follower.state = Follower::State::kStopped;
+  if (follower.owed_since == kNever) follower.owed_since = ctx.now.boot;
+  return true;
+}
+
+void Primary::Retry(Context& ctx, Follower& follower) {
+  follower.asked = false;
+  follower.sent = follower.acked;
+  if (&follower == &joining_) join_.OnReconnect();
+  follower.retry_at = SaturatingAdd(ctx.now.boot, kBehindPause);
+  ctx.node.WakeAt(key_, follower.retry_at);
+}
+
+void Primary::Progress(Context& ctx, Follower& follower) { follower.owed_since = ctx.now.boot; }
+
+bool Primary::Owed(const Follower& follower) const {
+  switch (follower.state) {
+    case Follower::State::kNone:
+      return false;
+    case Follower::State::kAwaitingTail:
+    case Follower::State::kAwaitingStart:
+      return true;
+    case Follower::State::kTailKnown:
+      return phase_ == Phase::kAwaitingFetch;
+    case Follower::State::kActive:
+      return follower.acked < last_seq() || (&follower == &joining_ && join_.stream_owed());
+    case Follower::State::kStopped:
+      return follower.acked < last_seq() || !serving();
+  }
+  UNREACHABLE();
+}
+
+void Primary::WatchSilence(Context& ctx) {
+  for (Follower* follower : {&secondary_, &joining_}) {
+    if (!Owed(*follower)) {
+      follower->owed_since = kNever;
+    } else if (follower->owed_since == kNever) {
+      follower->owed_since = ctx.now.boot;
+    }
+  }
+  const bool binding = join_.binding() && !PLANTED_BUG("R19-ack-without-joiner");
+  if (joining_.state != Follower::State::kNone && joining_.state != Follower::State::kStopped &&
+      !binding && Silent(ctx, joining_, kJoiningPatience)) {
+    join_.Fail(ctx, *this, "it does not answer");
+    joining_.state = Follower::State::kStopped;
+    Trim(ctx);
+  }
+}
+
+bool Primary::Silent(Context& ctx, const Follower& follower, Duration patience) const {
+  return follower.owed_since != kNever && ctx.now.boot - follower.owed_since > patience;
+}
+
+void Primary::AddCommitPoints(Context& ctx) {
+  if (!serving()) return;
+  for (Follower* follower : {&secondary_, &joining_}) {
+    if (!follower->active() || follower->commit_told >= committed_seq()) continue;
+    const ConnId conn = ctx.node.peers.Conn(follower->member);
+    if (!conn.valid() || conn != follower->conn) continue;
+    ctx.node.AddCommitPoint(
+        conn, {.pair = PairOf(*follower), .commit_point = {config_.epoch, Seq(committed_seq())}});
+    follower->commit_told = committed_seq();
+  }
+}
+
+void Primary::AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat) {
+  const auto add = [&](proto::SliceReport::Kind kind, const Member& member) {
+    proto::SliceReport* report = heartbeat->add_reports();
+    report->set_kind(kind);
+    report->set_slice(config_.slice.value());
+    report->set_epoch(config_.epoch.value());
+    report->set_primary_incarnation(config_.primary.incarnation.value());
+    report->set_device(member.device.value());
+    report->set_device_incarnation(member.incarnation.value());
+    report->set_progress_permille(join_.progress_permille());
+  };
+  if (phase_ == Phase::kNeedsResync) {
+    add(proto::SliceReport::NEEDS_RESYNC,
+        secondary_.needs_resync ? secondary_.member : config_.primary);
+  } else if (secondary_.needs_resync) {
+    add(proto::SliceReport::NEEDS_RESYNC, secondary_.member);
+  }
+  if (released_) add(proto::SliceReport::RELEASED, config_.primary);
+  const Duration unreachable = ctx.node.options.unreachable;
+  const bool absent_needed = secondary_absent() && (write_waits_ || committed_count_ < log_.size());
+  if (absent_needed || secondary_.no_space || Silent(ctx, secondary_, unreachable)) {
+    add(proto::SliceReport::MEMBER_NEEDED, *config_.secondary);
+  }
+  if (joining_.needs_resync) add(proto::SliceReport::NEEDS_RESYNC, joining_.member);
+  switch (join_.phase()) {
+    case JoinSource::Phase::kComplete:
+      add(proto::SliceReport::JOIN_COMPLETE, joining_.member);
+      if (joining_.no_space || Silent(ctx, joining_, unreachable)) {
+        add(proto::SliceReport::MEMBER_NEEDED, joining_.member);
+      }
+      break;
+    case JoinSource::Phase::kFailed:
+      add(proto::SliceReport::JOIN_FAILED, joining_.member);
+      break;
+    case JoinSource::Phase::kIds:
+    case JoinSource::Phase::kWalking:
+    case JoinSource::Phase::kDraining:
+      add(proto::SliceReport::NONE, joining_.member);
+      break;
+    case JoinSource::Phase::kIdle:
+      break;
+  }
+  // Until the MDM has answered a heartbeat that said so.
+  if (serving() && (open_reported_ == 0 || open_reported_ > ctx.node.registration.heard())) {
+    add(proto::SliceReport::OPEN, config_.primary);
+    if (open_reported_ == 0) open_reported_ = heartbeat->number();
+  }
+}
+
+}  // namespace gabion::sds

@@ -1,0 +1,69 @@
+#include "core/sds/node.h"
+
+#include <algorithm>
+
+#include "core/sds/replica.h"
+
+namespace gabion::sds {
+
+namespace {
+
+constexpr Duration kCommitPointDelay = std::chrono::milliseconds(50);
+constexpr uint64_t kExtentMarginMax = 2048;
+
+}  // namespace
+
+uint64_t FreeExtents(const store::Store& store) {
+  const store::Capacity capacity = store.capacity();
+  const uint64_t margin = std::min(capacity.extents_total / 16, kExtentMarginMax);
+  return capacity.extents_free > margin ? capacity.extents_free - margin : 0;
+}
+
+Node::Node(const Options& the_options, const RoleResources& the_resources)
+    : options(the_options),
+      resources(the_resources),
+      registration(the_options, the_resources.pool),
+      requests(the_options.requests_max) {}
+
+Node::~Node() = default;
+
+Replica* Node::FindReplica(const ReplicaKey& key) {
+  const auto found = replicas.find(key);
+  return found == replicas.end() ? nullptr : found->second.get();
+}
+
+Primary* Node::FindPrimary(SliceId slice) {
+  for (auto it = replicas.lower_bound(ReplicaKey{slice, DeviceId()});
+       it != replicas.end() && it->first.slice == slice; ++it) {
+    if (it->second->primary != nullptr) return it->second->primary.get();
+  }
+  return nullptr;
+}
+
+void Node::MarkDirty(const ReplicaKey& key) {
+  Replica* replica = FindReplica(key);
+  if (replica == nullptr || replica->dirty) return;
+  replica->dirty = true;
+  dirty.push_back(key);
+}
+
+void Node::MarkPrimariesDirty() {
+  for (const auto& [key, replica] : replicas) {
+    if (replica->primary != nullptr) MarkDirty(key);
+  }
+}
+
+void Node::WakeAt(const ReplicaKey& key, Instant when) { wakes.insert({when, key}); }
+
+void Node::ArmCommitTimer(Context& ctx) {
+  if (commit_timer_armed) return;
+  commit_timer_armed = true;
+  ctx.effects.SetTimer(TimerOf(TimerKind::kCommitPoints),
+                       SaturatingAdd(ctx.now.boot, kCommitPointDelay));
+}
+
+void Node::AddCommitPoint(ConnId conn, const wire::CommitItem& item) {
+  commit_items.emplace_back(conn, item);
+}
+
+}  // namespace gabion::sds

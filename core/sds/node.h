@@ -1,0 +1,117 @@
+// Everything that the components of one SDS share. The role owns one; components get it in their
+// Context. What happens to a message is decided here once: who it is for, and whether it may come.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
+#include "core/sds/config.h"
+#include "core/sds/context.h"
+#include "core/sds/device_set.h"
+#include "core/sds/lease.h"
+#include "core/sds/ops.h"
+#include "core/sds/peer_links.h"
+#include "core/sds/registration.h"
+#include "core/sds/requests.h"
+#include "core/sds/sds.h"
+#include "core/sds/sessions.h"
+
+namespace gabion::sds {
+
+struct Replica;
+class Primary;
+class Secondary;
+
+// Free extents that new data may take: a part stays for what is on its way from all primaries.
+uint64_t FreeExtents(const store::Store& store);
+
+struct Counters {
+  uint64_t writes = 0;
+  uint64_t reads = 0;
+  uint64_t refused = 0;
+  uint64_t extents_copied = 0;
+};
+
+struct Node {
+  Node(const Options& options, const RoleResources& resources);
+  ~Node();
+
+  Options options;
+  RoleResources resources;
+  Identity self;
+  Registration registration;
+  Lease lease;
+  Config config;
+  DeviceSet devices;
+  Sessions sessions;
+  PeerLinks peers;
+  RequestTable requests;
+  Outstanding outstanding;
+  OpTable ops;
+  Counters counters;
+  absl::btree_map<ReplicaKey, std::unique_ptr<Replica>> replicas;
+  bool stopping = false;
+
+  // ---- Work of this step
+  std::vector<store::Done> done;
+  std::vector<ReplicaKey> dirty;
+  bool heartbeat_soon = false;
+  absl::btree_set<std::pair<Instant, ReplicaKey>> wakes;
+  std::vector<std::pair<ConnId, wire::CommitItem>> commit_items;
+  bool commit_timer_armed = false;
+  uint64_t last_connection_number = 0;
+  uint64_t last_instance = 0;
+
+  store::Output Out(Context& ctx) { return {ctx.effects, done}; }
+  ConnectionNumber NextConnectionNumber() { return ConnectionNumber(++last_connection_number); }
+  void MarkDirty(const ReplicaKey& key);
+  void MarkPrimariesDirty();
+  void WakeAt(const ReplicaKey& key, Instant when);
+  void HeartbeatSoon(Context&) { heartbeat_soon = true; }
+  void ArmCommitTimer(Context& ctx);
+  void AddCommitPoint(ConnId conn, const wire::CommitItem& item);
+
+  // ---- node_config.cc: what the configuration and the devices make of replicas
+  // False: the update does not follow the last one.
+  bool ApplyConfig(Context& ctx, const proto::ConfigUpdate& update);
+  void OnDeviceChange(Context& ctx, DeviceId device);
+  void Reconfigure(Context& ctx, SliceId slice);
+  void DropReplica(Context& ctx, const ReplicaKey& key);
+  void EndReplicas(Context& ctx);
+  void AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat);
+
+  // ---- node_clients.cc: requests
+  void OnWriteRequest(Context& ctx, ConnId conn, const wire::WriteRequest& message,
+                      const Slice& payload);
+  void OnReadRequest(Context& ctx, ConnId conn, const wire::ReadRequest& message);
+  void OnSessionHeartbeat(Context& ctx, ConnId conn, const wire::SessionHeartbeat& message,
+                          const Slice& payload);
+  // Volume, mapping, range, slice, snapshot number, incarnation of the client.
+  wire::Status CheckTarget(const Request& request, bool* hold) const;
+  VolumeVersion VersionOf(VolumeId volume) const;
+  void AnswerWrite(Context& ctx, SlotTag tag, wire::Status status, Reign reign);
+  void AnswerRead(Context& ctx, SlotTag tag, wire::Status status, Reign reign, Slice data,
+                  std::span<const uint32_t> piece_crc);
+  void DiscardRequestsOf(Context& ctx, ConnId conn);
+  // The lease ran out, or this SDS stops: everything that is not admitted is refused.
+  void RefuseUnadmitted(Context& ctx, wire::Status status);
+  bool HasAdmittedBelow(SdcId client, Incarnation incarnation);
+
+  // ---- node_messages.cc: messages between SDSs
+  // kOk, and then the replica that is meant: R20.
+  wire::Status CheckPair(const wire::PairHeader& pair, ConnId conn, Secondary** secondary);
+  void OnPeerMessage(Context& ctx, ConnId conn, const wire::Message& message);
+  // Answers of replicas to the primaries here.
+  void OnFollowerMessage(Context& ctx, SdsId peer, const wire::Message& message);
+
+  Primary* FindPrimary(SliceId slice);
+  Replica* FindReplica(const ReplicaKey& key);
+};
+
+}  // namespace gabion::sds

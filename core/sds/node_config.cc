@@ -1,0 +1,148 @@
+// What the configuration and the devices make of this SDS's replicas.
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/bug.h"
+#include "core/sds/node.h"
+#include "core/sds/replica.h"
+
+namespace gabion::sds {
+
+namespace {
+
+enum class Part : uint8_t { kNone, kPrimary, kSecondary, kJoining };
+
+// A member entry of another incarnation, or an absent one, means: act in nothing (R20).
+bool Acts(const Node& node, const Member& member, DeviceId device) {
+  if (member.sds != node.self.sds || member.device != device || !member.present) return false;
+  return member.incarnation == node.self.incarnation ||
+         PLANTED_BUG("R20-stale-incarnation-accepted");
+}
+
+Part PartOf(const Node& node, const SliceConfig* config, DeviceId id) {
+  const Device* device = node.devices.Find(id);
+  if (config == nullptr || node.stopping || device == nullptr) return Part::kNone;
+  if (device->phase == Device::Phase::kFailed || device->phase == Device::Phase::kClosing ||
+      device->phase == Device::Phase::kClosed) {
+    return Part::kNone;
+  }
+  if (Acts(node, config->primary, id)) return Part::kPrimary;
+  if (config->secondary.has_value() && Acts(node, *config->secondary, id)) {
+    return Part::kSecondary;
+  }
+  if (config->joining.has_value() && Acts(node, *config->joining, id)) return Part::kJoining;
+  return Part::kNone;
+}
+
+void EndPrimary(Context& ctx, Replica& replica, wire::Status status) {
+  if (replica.primary == nullptr) return;
+  replica.primary->End(ctx, status);
+  replica.primary.reset();
+}
+
+void Assign(Context& ctx, Replica& replica, const SliceConfig* config) {
+  Node& node = ctx.node;
+  const Part part = PartOf(node, config, replica.key.device);
+  const bool newer = config != nullptr && config->epoch > replica.config.epoch;
+  if (config != nullptr && config->epoch >= replica.config.epoch) replica.config = *config;
+  node.MarkDirty(replica.key);
+  if (part != Part::kPrimary) {
+    EndPrimary(ctx, replica,
+               node.stopping ? wire::Status::kUnavailable : wire::Status::kNotPrimary);
+  }
+  if (part == Part::kNone || part == Part::kPrimary || newer) replica.secondary.reset();
+  if (part == Part::kNone) return;
+  if (config->epoch < replica.config.epoch) return;
+  if (part == Part::kPrimary) {
+    if (replica.primary == nullptr) {
+      replica.primary =
+          std::make_unique<Primary>(replica.key, replica.joined, ++node.last_instance);
+    }
+    replica.primary->OnConfig(ctx, *config);
+    return;
+  }
+  if (replica.secondary == nullptr) {
+    replica.secondary = std::make_unique<Secondary>(replica.key, *config, part == Part::kJoining,
+                                                    replica.joined, ++node.last_instance);
+  }
+  if (part == Part::kJoining) replica.joined = config->epoch;
+}
+
+}  // namespace
+
+bool Node::ApplyConfig(Context& ctx, const proto::ConfigUpdate& update) {
+  Config::Changes changes;
+  if (config.Apply(update, &changes) != Config::Outcome::kApplied) return false;
+  if (changes.devices) devices.Apply(ctx);
+  for (const auto& [slice, device] : changes.dropped) DropReplica(ctx, {slice, device});
+  for (const SliceId slice : changes.slices) Reconfigure(ctx, slice);
+  if (changes.clients) {
+    sessions.OnClientsChanged(ctx);
+    MarkPrimariesDirty();  // requests that waited for a snapshot number, or lost their mapping
+  }
+  peers.Update(ctx);
+  return true;
+}
+
+void Node::Reconfigure(Context& ctx, SliceId slice) {
+  const SliceConfig* slice_config = config.FindSlice(slice);
+  if (slice_config != nullptr) {
+    const auto create = [&](const Member& member) {
+      if (member.sds != self.sds || !member.device.valid()) return;
+      std::unique_ptr<Replica>& replica = replicas[ReplicaKey{slice, member.device}];
+      if (replica != nullptr) return;
+      replica = std::make_unique<Replica>();
+      replica->key = {slice, member.device};
+    };
+    create(slice_config->primary);
+    if (slice_config->secondary.has_value()) create(*slice_config->secondary);
+    if (slice_config->joining.has_value()) create(*slice_config->joining);
+  }
+  for (auto it = replicas.lower_bound(ReplicaKey{slice, DeviceId()});
+       it != replicas.end() && it->first.slice == slice; ++it) {
+    Assign(ctx, *it->second, slice_config);
+  }
+}
+
+void Node::OnDeviceChange(Context& ctx, DeviceId device) {
+  const Device* found = devices.Find(device);
+  if (found == nullptr || found->store == nullptr) ops.DropDevice(device);
+  std::vector<SliceId> slices;
+  for (const auto& [key, replica] : replicas) {
+    if (key.device == device) slices.push_back(key.slice);
+  }
+  for (const SliceId slice : slices) Reconfigure(ctx, slice);
+  peers.Update(ctx);
+  HeartbeatSoon(ctx);
+}
+
+void Node::DropReplica(Context& ctx, const ReplicaKey& key) {
+  const auto found = replicas.find(key);
+  if (found != replicas.end()) {
+    EndPrimary(ctx, *found->second, wire::Status::kNotPrimary);
+    replicas.erase(found);
+  }
+  Device* device = devices.FindUp(key.device);
+  if (device == nullptr || device->store->Find(key.slice) == nullptr) return;
+  ctx.Log(Severity::kInfo, absl::StrCat("slice ", ToString(key.slice), ": replica on device ",
+                                        ToString(key.device), " dropped"));
+  const store::Tag tag = ops.Add({.kind = OpKind::kMark, .replica = key});
+  device->store->DropSlice(ctx.now, key.slice, tag, Out(ctx));
+}
+
+void Node::EndReplicas(Context& ctx) {
+  for (auto& [key, replica] : replicas) {
+    EndPrimary(ctx, *replica, wire::Status::kUnavailable);
+    replica->secondary.reset();
+  }
+}
+
+void Node::AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat) {
+  for (const auto& [key, replica] : replicas) {
+    if (replica->primary != nullptr) replica->primary->AddReports(ctx, heartbeat);
+  }
+}
+
+}  // namespace gabion::sds

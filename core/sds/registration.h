@@ -1,0 +1,89 @@
+// This process and the active MDM: identity, registration, heartbeats (replication.md, R1, R6,
+// R22).
+//
+//   journal opened -> incarnation raised -> durable -> link dialled -> SdsRegister -> kRegistered
+//
+// The incarnation is durable before any connection is made.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/base/ids.h"
+#include "core/role/link.h"
+#include "core/sds/context.h"
+#include "core/sds/sds.h"
+#include "core/store/journal.h"
+#include "core/wire/management.pb.h"
+
+namespace gabion::sds {
+
+struct Identity {
+  ClusterId cluster;
+  SdsId sds;
+  Incarnation incarnation;
+  uint64_t generation = 0;  // highest of the repository seen (R23)
+};
+
+class Registration {
+ public:
+  enum class State : uint8_t {
+    kStarting,
+    kRaising,
+    kConnecting,
+    kRegistering,
+    kRegistered,
+    kFailed
+  };
+
+  Registration(const Options& options, BufferPool* pool);
+
+  void OnStart(Context& ctx, const StartEvent& event);
+  void OnStateDiskDone(Context& ctx, const DiskDoneEvent& event);
+  bool OwnsDial(DialTag dial) const { return link_.Owns(dial); }
+  void OnConnected(Context& ctx, const ConnectedEvent& event);
+  void OnConnectFailed(Context& ctx, const ConnectFailedEvent& event);
+  void OnDisconnected(Context& ctx, const DisconnectedEvent& event);
+  void OnLinkTimer(Context& ctx);
+  void OnHeartbeatTimer(Context& ctx);
+  bool OwnsConn(ConnId conn) const;
+  void OnMessage(Context& ctx, const wire::Message& message);
+
+  void SendHeartbeat(Context& ctx, bool hand_back);
+  // The handed-back lease was heard.
+  bool hand_back_heard() const { return hand_back_number_ != 0 && heard_ >= hand_back_number_; }
+  void Disconnect(Context& ctx);
+
+  State state() const { return state_; }
+  bool registered() const { return state_ == State::kRegistered; }
+  uint64_t heard() const { return heard_; }  // highest heartbeat that the MDM answered
+  std::string Dump() const;
+  uint64_t StateHash() const;
+  void CheckInvariants() const { link_.CheckInvariants(); }
+
+ private:
+  void OnOpened(Context& ctx);
+  void Save(Context& ctx);
+  void Register(Context& ctx);
+  void OnReply(Context& ctx, const proto::SdsRegisterReply& reply);
+  void OnGrant(Context& ctx, const proto::SdsGrant& grant);
+  void Send(Context& ctx, const proto::Management& management);
+  void LostMdm(Context& ctx);
+
+  State state_ = State::kStarting;
+  store::Journal journal_;
+  uint64_t awaited_record_ = 0;
+  Link link_;
+  std::string said_;  // last refusal, so that it is logged once
+  Duration lease_{};
+  Duration heartbeat_ = std::chrono::milliseconds(200);
+  uint64_t number_ = 0;
+  uint64_t heard_ = 0;
+  uint64_t hand_back_number_ = 0;
+  Instant heard_at_{};
+  bool full_received_ = false;  // on this connection
+};
+
+const char* ToString(Registration::State state);
+
+}  // namespace gabion::sds

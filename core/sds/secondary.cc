@@ -1,0 +1,468 @@
+#include "core/sds/secondary.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/bug.h"
+#include "core/base/mix.h"
+#include "core/sds/entry_check.h"
+#include "core/sds/lineage.h"
+#include "core/sds/node.h"
+
+namespace gabion::sds {
+
+using wire::Status;
+
+const char* ToString(Secondary::Phase phase) {
+  switch (phase) {
+    case Secondary::Phase::kAwaitingStart:
+      return "awaiting start";
+    case Secondary::Phase::kStarting:
+      return "starting";
+    case Secondary::Phase::kFollowing:
+      return "following";
+  }
+  UNREACHABLE();
+}
+
+Secondary::Secondary(ReplicaKey key, const SliceConfig& config, bool joining, Epoch joined,
+                     uint64_t instance)
+    : key_(key), config_(config), joining_(joining), joined_(joined), instance_(instance) {}
+
+wire::PairHeader Secondary::Pair() const {
+  const Member& self = joining_ ? *config_.joining : *config_.secondary;
+  return {.slice = key_.slice,
+          .epoch = config_.epoch,
+          .primary_incarnation = config_.primary.incarnation,
+          .replica_incarnation = self.incarnation,
+          .replica_device = key_.device};
+}
+
+store::Store* Secondary::StoreOf(Context& ctx) const {
+  Device* device = ctx.node.devices.FindUp(key_.device);
+  return device == nullptr ? nullptr : device->store.get();
+}
+
+void Secondary::OnTailQuery(Context& ctx, ConnId conn, const wire::TailQuery&) {
+  store::Store* store = StoreOf(ctx);
+  if (store == nullptr) return;
+  wire::TailReply reply{.pair = Pair(), .free_extents = FreeExtents(*store)};
+  Slice payload;
+  if (const store::SliceFacts* facts = store->Find(key_.slice)) {
+    const Lineage lineage = LineageOf(*facts);
+    const std::span<const wire::HistoryItem> history(facts->history);
+    payload = MakeList(*ctx.node.resources.pool, history);
+    reply.started_epoch = facts->started_epoch;
+    reply.issuer = facts->issuer;
+    reply.commit_point = facts->commit_point;
+    reply.history_count = static_cast<uint32_t>(history.size());
+    reply.tail_count = static_cast<uint32_t>(lineage.last - lineage.committed);
+    if (!facts->needs_resync) {
+      reply.in_sync_epoch = facts->in_sync_epoch;
+      reply.in_sync_issuer = facts->in_sync_issuer;
+    } else if (!joining_ && joined_ != facts->started_epoch) {
+      reply.status = Status::kNeedsResync;
+    }
+    if (payload.empty() && !history.empty()) reply.status = Status::kBusy;
+  }
+  if (reply.status != Status::kOk) {
+    reply.history_count = 0;
+    payload = Slice();
+  }
+  ctx.effects.Send(conn, reply, std::move(payload));
+}
+
+void Secondary::OnFetchEntry(Context& ctx, ConnId conn, const wire::FetchEntry& fetch) {
+  store::Store* store = StoreOf(ctx);
+  if (store == nullptr) return;
+  wire::FetchReply reply{.pair = Pair()};
+  reply.entry.id = fetch.entry;
+  const wire::EntryHeader* header = store->FindEntry(key_.slice, fetch.entry);
+  if (header == nullptr) {
+    reply.status = Status::kIoError;
+    ctx.effects.Send(conn, reply);
+    return;
+  }
+  reply.entry = *header;
+  if (header->kind != wire::EntryKind::kWrite) {
+    ctx.effects.Send(conn, reply);
+    return;
+  }
+  Slice target =
+      ctx.node.resources.pool->Allocate(uint32_t{header->block_count} * wire::kBlockBytes);
+  if (target.empty()) {
+    reply.status = Status::kBusy;
+    ctx.effects.Send(conn, reply);
+    return;
+  }
+  const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kFetchRead,
+                                           .replica = key_,
+                                           .instance = instance_,
+                                           .epoch = config_.epoch,
+                                           .a = conn.value(),
+                                           .entry = *header,
+                                           .target = std::move(target)});
+  Op& op = ctx.node.ops.At(tag);
+  store->ReadEntry(ctx.now, key_.slice, fetch.entry, op.target, op.crc, tag, ctx.node.Out(ctx));
+}
+
+void Secondary::ReplyStart(Context& ctx, ConnId conn, Status status) {
+  ctx.effects.Send(conn, wire::EpochStartReply{.pair = Pair(),
+                                               .held_count = static_cast<uint32_t>(
+                                                   std::min<uint64_t>(durable_, UINT32_MAX)),
+                                               .status = status});
+}
+
+void Secondary::OnEpochStart(Context& ctx, ConnId conn, const wire::EpochStart& start,
+                             const Slice& payload) {
+  store::Store* store = StoreOf(ctx);
+  if (store == nullptr) return;
+  std::vector<wire::HistoryItem> history;
+  if (!ParseList(payload, start.history_count, &history) ||
+      !ValidHistory(history, start.pair.epoch) || (start.joining != 0) != joining_) {
+    ctx.node.sessions.Violation(ctx, conn, "an epoch start that makes no sense");
+    return;
+  }
+  conn_ = conn;
+  if (phase_ == Phase::kFollowing) return ReplyStart(ctx, conn, Status::kOk);
+  if (phase_ == Phase::kStarting) return;  // answered when the record is durable
+  if (const store::SliceFacts* facts = store->Find(key_.slice)) {
+    if (facts->started_epoch >= config_.epoch) {
+      ctx.Log(
+          Severity::kCritical,
+          absl::StrCat("slice ", ToString(key_.slice), ": epoch ", ToString(facts->started_epoch),
+                       " was started here, the primary names ", ToString(config_.epoch)));
+      return ReplyStart(ctx, conn, Status::kAhead);
+    }
+  }
+  if (joining_) {
+    StartJoining(ctx, start, history);
+  } else {
+    StartInSync(ctx, conn, start, history);
+  }
+}
+
+void Secondary::StartInSync(Context& ctx, ConnId conn, const wire::EpochStart& start,
+                            std::span<const wire::HistoryItem> history) {
+  store::Store* store = StoreOf(ctx);
+  const store::SliceFacts* facts = store->Find(key_.slice);
+  const Lineage self = facts == nullptr ? Lineage() : LineageOf(*facts);
+  const Lineage source{.history = {history.begin(), history.end()},
+                       .started = config_.epoch,
+                       .issuer = start.issuer};
+  const std::optional<TailPlan> plan = PlanFollow(self, source);
+  const bool damaged = facts != nullptr && facts->needs_resync;
+  if (!plan.has_value() || (damaged && joined_ != self.started)) {
+    return ReplyStart(ctx, conn, Status::kNeedsResync);
+  }
+  // The joining that just ended made its content good (S2).
+  if (damaged) {
+    const store::Tag mark = ctx.node.ops.Add({.kind = OpKind::kMark, .replica = key_});
+    store->SetNeedsResync(ctx.now, key_.slice, false, mark, ctx.node.Out(ctx));
+  }
+  phase_ = Phase::kStarting;
+  received_ = plan->count;
+  const std::vector<store::Rename> renames = RenamesOf(*plan, self.started, config_.epoch);
+  const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kFollowStart,
+                                           .replica = key_,
+                                           .instance = instance_,
+                                           .epoch = config_.epoch,
+                                           .a = received_});
+  store->StartEpoch(ctx.now, key_.slice,
+                    {.epoch = config_.epoch,
+                     .issuer = start.issuer,
+                     .end = plan->end,
+                     .in_sync = true,
+                     .history = history,
+                     .renames = renames,
+                     .start = plan->start},
+                    tag, ctx.node.Out(ctx));
+}
+
+void Secondary::StartJoining(Context& ctx, const wire::EpochStart& start,
+                             std::span<const wire::HistoryItem> history) {
+  store::Store* store = StoreOf(ctx);
+  EntryId end;
+  if (const store::SliceFacts* facts = store->Find(key_.slice)) {
+    const Epoch in_sync = facts->needs_resync ? Epoch() : facts->in_sync_epoch;
+    const JoinBase base = FindJoinBase(LineageOf(*facts), in_sync, history);
+    end = base.end;
+    // What is taken as common from now on: not more, whatever history this joining leaves behind.
+    if (base.epoch < facts->in_sync_epoch) {
+      const store::Tag mark = ctx.node.ops.Add({.kind = OpKind::kMark, .replica = key_});
+      store->SetInSync(ctx.now, key_.slice, base.epoch, base.issuer, mark, ctx.node.Out(ctx));
+    }
+    if (!PLANTED_BUG("R14-no-void")) {
+      const store::Tag mark = ctx.node.ops.Add({.kind = OpKind::kMark, .replica = key_});
+      store->VoidAbove(ctx.now, key_.slice, end, mark, ctx.node.Out(ctx));
+    }
+  }
+  phase_ = Phase::kStarting;
+  received_ = start.start.value();
+  const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kFollowStart,
+                                           .replica = key_,
+                                           .instance = instance_,
+                                           .epoch = config_.epoch,
+                                           .a = received_});
+  store->StartEpoch(ctx.now, key_.slice,
+                    {.epoch = config_.epoch,
+                     .issuer = start.issuer,
+                     .end = end,
+                     .in_sync = false,
+                     .history = history,
+                     .renames = {},
+                     .start = start.start},
+                    tag, ctx.node.Out(ctx));
+}
+
+void Secondary::OnReplicate(Context& ctx, ConnId conn, const wire::Replicate& message,
+                            const Slice& payload) {
+  store::Store* store = StoreOf(ctx);
+  if (store == nullptr) return;
+  conn_ = conn;
+  const uint64_t seq = message.entry.id.seq.value();
+  if (message.entry.id.epoch != message.pair.epoch ||
+      !ValidEntry(message.entry, payload, message.block_crc)) {
+    ctx.node.sessions.Violation(ctx, conn, "a replicate that makes no sense");
+    return;
+  }
+  const auto refuse = [&](Status status) {
+    ctx.effects.Send(conn, wire::ReplicateAck{.pair = Pair(),
+                                              .durable = Seq(durable_),
+                                              .free_extents = FreeExtents(*store),
+                                              .status = status});
+  };
+  if (phase_ != Phase::kFollowing) return refuse(Status::kBehind);
+  if (seq > received_ + 1) return refuse(Status::kBehind);
+  wire::EntryHeader header = message.entry;
+  header.id.epoch = config_.epoch;
+  if (seq <= received_) {
+    ack_owed_ = true;  // it came again after a reconnect
+    if (!PLANTED_BUG("duplicate-replicate-applied")) {
+      ctx.node.MarkDirty(key_);
+      return;
+    }
+    header.id.seq = Seq(received_ + 1);
+  }
+  if (header.kind == wire::EntryKind::kWrite &&
+      store->ExtentsNeeded(key_.slice, header) > store->capacity().extents_free) {
+    return refuse(Status::kNoSpace);
+  }
+  ++received_;
+  const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kFollowAppend,
+                                           .replica = key_,
+                                           .instance = instance_,
+                                           .epoch = config_.epoch,
+                                           .a = received_});
+  store->Append(ctx.now, key_.slice, header, payload,
+                std::span(message.block_crc).first(payload.size() / wire::kBlockBytes), tag,
+                ctx.node.Out(ctx));
+  if (PLANTED_BUG("R7-secondary-acks-before-durable")) {
+    durable_ = received_;
+    ack_owed_ = true;
+    ctx.node.MarkDirty(key_);
+  }
+  OnCommitPoint(ctx, message.commit_point);
+}
+
+void Secondary::OnCommitPoint(Context& ctx, EntryId commit_point) {
+  store::Store* store = StoreOf(ctx);
+  if (store == nullptr || phase_ != Phase::kFollowing) return;
+  if (commit_point.epoch != config_.epoch) return;
+  const EntryId known{config_.epoch, Seq(std::min(commit_point.seq.value(), received_))};
+  if (!known.seq.valid() || known <= store->Find(key_.slice)->commit_point) return;
+  store->SetCommitPoint(ctx.now, key_.slice, known, ctx.node.Out(ctx));
+}
+
+// ---- Joining
+// ---------------------------------------------------------------------------------------
+
+bool Secondary::TakeStream(Context& ctx, ConnId conn, uint64_t stream) {
+  conn_ = conn;
+  if (phase_ == Phase::kFollowing && joining_ && stream == stream_received_ + 1) {
+    return true;
+  }
+  if (phase_ == Phase::kFollowing && stream <= stream_received_) {
+    join_ack_owed_ = true;  // it came again after a reconnect
+    ctx.node.MarkDirty(key_);
+    return false;
+  }
+  ctx.effects.Send(
+      conn, wire::JoinAck{.pair = Pair(), .stream = stream_durable_, .status = Status::kBehind});
+  return false;
+}
+
+store::Tag Secondary::StreamOp(Context& ctx) {
+  ++stream_received_;
+  return ctx.node.ops.Add({.kind = OpKind::kJoinAppend,
+                           .replica = key_,
+                           .instance = instance_,
+                           .epoch = config_.epoch,
+                           .a = stream_received_});
+}
+
+// The last entry appended here that the copy contains.
+EntryId Secondary::AfterOf(EntryId after) const {
+  return {config_.epoch, Seq(std::min(after.seq.value(), received_))};
+}
+
+bool Secondary::IsFull(Context& ctx, ConnId conn, uint64_t extents) {
+  if (StoreOf(ctx)->capacity().extents_free >= extents) return false;
+  ctx.effects.Send(
+      conn, wire::JoinAck{.pair = Pair(), .stream = stream_durable_, .status = Status::kNoSpace});
+  return true;
+}
+
+void Secondary::OnCopyExtent(Context& ctx, ConnId conn, const wire::CopyExtent& copy,
+                             const Slice& payload) {
+  store::Store* store = StoreOf(ctx);
+  if (store == nullptr || !TakeStream(ctx, conn, copy.stream)) return;
+  const auto blocks = static_cast<uint32_t>(std::popcount(copy.present));
+  std::vector<uint32_t> crc;
+  crc.reserve(wire::kBlocksPerExtent);
+  for (uint32_t block = 0; block < wire::kBlocksPerExtent; ++block) {
+    if ((copy.present >> block & 1) != 0) crc.push_back(copy.block_crc[block]);
+  }
+  if (copy.extent >= wire::kExtentsPerChunk || payload.size() != blocks * wire::kBlockBytes ||
+      !copy.vtree.valid() || !ChecksumsMatch(payload, crc)) {
+    ctx.node.sessions.Violation(ctx, conn, "a copy that makes no sense");
+    return;
+  }
+  if (IsFull(ctx, conn, blocks == 0 ? 0 : 1)) return;
+  const store::ChunkKey chunk{.vtree = copy.vtree, .version = copy.version, .chunk = copy.chunk};
+  const store::Tag tag = StreamOp(ctx);
+  store->AppendCopy(ctx.now, key_.slice, chunk, copy.extent, copy.present, copy.modified_epoch,
+                    AfterOf(copy.after), payload, crc, tag, ctx.node.Out(ctx));
+}
+
+void Secondary::OnDropChunk(Context& ctx, ConnId conn, const wire::DropChunk& drop) {
+  store::Store* store = StoreOf(ctx);
+  if (store == nullptr || !TakeStream(ctx, conn, drop.stream)) return;
+  const store::ChunkKey chunk{.vtree = drop.vtree, .version = drop.version, .chunk = drop.chunk};
+  const store::Tag tag = StreamOp(ctx);
+  store->AppendDrop(ctx.now, key_.slice, chunk, AfterOf(drop.after), tag, ctx.node.Out(ctx));
+}
+
+void Secondary::OnCopyRequests(Context& ctx, ConnId conn, const wire::CopyRequests& ids,
+                               const Slice& payload) {
+  store::Store* store = StoreOf(ctx);
+  if (store == nullptr || !TakeStream(ctx, conn, ids.stream)) return;
+  std::vector<wire::RequestRecord> records;
+  if (!ParseList(payload, ids.count, &records)) {
+    ctx.node.sessions.Violation(ctx, conn, "request ids that make no sense");
+    return;
+  }
+  const store::Tag tag = StreamOp(ctx);
+  store->AppendRequests(ctx.now, key_.slice, records, tag, ctx.node.Out(ctx));
+}
+
+void Secondary::OnChangedQuery(Context& ctx, ConnId conn, const wire::ChangedQuery& query) {
+  store::Store* store = StoreOf(ctx);
+  if (store == nullptr || phase_ != Phase::kFollowing) return;
+  constexpr size_t kPageChunks = 1024;
+  std::optional<store::ChunkKey> after;
+  if (query.from_start == 0) {
+    after = {
+        .vtree = query.after_vtree, .version = query.after_version, .chunk = query.after_chunk};
+  }
+  std::vector<wire::ChangedChunk> chunks;
+  const std::vector<store::ChunkSummary> found =
+      store->List(key_.slice, after, query.after_epoch, kPageChunks);
+  for (const store::ChunkSummary& chunk : found) {
+    chunks.push_back({.vtree = chunk.key.vtree,
+                      .version = chunk.key.version,
+                      .chunk = chunk.key.chunk,
+                      .extents = chunk.extents,
+                      .changed = chunk.changed});
+  }
+  Slice payload = MakeList(*ctx.node.resources.pool, std::span<const wire::ChangedChunk>(chunks));
+  if (payload.empty() && !chunks.empty()) {
+    ctx.effects.Send(
+        conn, wire::JoinAck{.pair = Pair(), .stream = stream_durable_, .status = Status::kBusy});
+    return;
+  }
+  ctx.effects.Send(conn,
+                   wire::ChangedReply{.pair = Pair(),
+                                      .count = static_cast<uint32_t>(chunks.size()),
+                                      .more = chunks.size() == kPageChunks ? 1u : 0u},
+                   std::move(payload));
+}
+
+// ---- Completions
+// -----------------------------------------------------------------------------------
+
+void Secondary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
+  if (op.kind == OpKind::kFetchRead) {
+    wire::FetchReply reply{.pair = Pair(), .entry = op.entry};
+    if (status != store::DoneStatus::kOk) reply.status = Status::kIoError;
+    std::copy(op.crc.begin(), op.crc.end(), reply.block_crc.begin());
+    const ConnId conn(op.a);
+    if (!ctx.node.sessions.IsReady(conn)) return;
+    ctx.effects.Send(conn, reply, reply.status == Status::kOk ? op.target : Slice());
+    return;
+  }
+  if (status != store::DoneStatus::kOk) return;  // the device failed, and says so
+  ctx.node.MarkDirty(key_);
+  switch (op.kind) {
+    case OpKind::kFollowStart:
+      if (phase_ != Phase::kStarting) return;
+      phase_ = Phase::kFollowing;
+      durable_ = op.a;
+      ctx.Log(
+          Severity::kDebug,
+          absl::StrCat("slice ", ToString(key_.slice), " follows epoch ", ToString(config_.epoch),
+                       joining_ ? " joining" : " in sync", ", holds ", received_));
+      ReplyStart(ctx, conn_, Status::kOk);
+      return;
+    case OpKind::kFollowAppend:
+      durable_ = std::max(durable_, op.a);
+      ack_owed_ = true;
+      return;
+    case OpKind::kJoinAppend:
+      stream_durable_ = std::max(stream_durable_, op.a);
+      join_ack_owed_ = true;
+      return;
+    default:
+      return;
+  }
+}
+
+void Secondary::Advance(Context& ctx) {
+  store::Store* store = StoreOf(ctx);
+  const bool reachable = ctx.node.sessions.IsReady(conn_);
+  if (store != nullptr && reachable && ack_owed_) {
+    ctx.effects.Send(
+        conn_, wire::ReplicateAck{
+                   .pair = Pair(), .durable = Seq(durable_), .free_extents = FreeExtents(*store)});
+  }
+  if (reachable && join_ack_owed_) {
+    ctx.effects.Send(conn_, wire::JoinAck{.pair = Pair(), .stream = stream_durable_});
+  }
+  // Without the connection nothing is owed: the primary sends again what it has no answer for.
+  ack_owed_ = false;
+  join_ack_owed_ = false;
+}
+
+void Secondary::CheckInvariants(const Node&) const {
+  CHECK_LE(durable_, received_);
+  CHECK_LE(stream_durable_, stream_received_);
+  CHECK(phase_ == Phase::kFollowing || stream_received_ == 0);
+}
+
+std::string Secondary::Dump() const {
+  return absl::StrCat(
+      joining_ ? "joining " : "secondary ", ToString(phase_), " epoch ", ToString(config_.epoch),
+      " received ", received_, " durable ", durable_,
+      joining_ ? absl::StrCat(" stream ", stream_durable_, "/", stream_received_) : std::string());
+}
+
+uint64_t Secondary::StateHash() const {
+  uint64_t hash = mix64(config_.epoch.value() + static_cast<uint64_t>(phase_));
+  hash = mix64(hash + received_ * 3 + durable_);
+  return mix64(hash + stream_received_ * 5 + stream_durable_);
+}
+
+}  // namespace gabion::sds

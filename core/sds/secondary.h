@@ -1,0 +1,83 @@
+// A replica that follows its slice's primary in one epoch: as the secondary, or joining (T).
+//
+//   kAwaitingStart -- EpochStart --> kStarting -- record durable --> kFollowing
+//
+// A newer configuration ends the object; what it appended stays in the store.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/base/ids.h"
+#include "core/sds/config.h"
+#include "core/sds/context.h"
+#include "core/sds/ops.h"
+#include "core/wire/data.h"
+
+namespace gabion::sds {
+
+class Secondary {
+ public:
+  enum class Phase : uint8_t { kAwaitingStart, kStarting, kFollowing };
+
+  // `joined`: the epoch in which this process was joining it; a damaged log was made good then.
+  Secondary(ReplicaKey key, const SliceConfig& config, bool joining, Epoch joined,
+            uint64_t instance);
+
+  // The messages' pairs have been checked (Node::CheckPair) and the device is up.
+  void OnTailQuery(Context& ctx, ConnId conn, const wire::TailQuery& query);
+  void OnFetchEntry(Context& ctx, ConnId conn, const wire::FetchEntry& fetch);
+  void OnEpochStart(Context& ctx, ConnId conn, const wire::EpochStart& start, const Slice& payload);
+  void OnReplicate(Context& ctx, ConnId conn, const wire::Replicate& message, const Slice& payload);
+  void OnCommitPoint(Context& ctx, EntryId commit_point);
+  void OnCopyExtent(Context& ctx, ConnId conn, const wire::CopyExtent& copy, const Slice& payload);
+  void OnDropChunk(Context& ctx, ConnId conn, const wire::DropChunk& drop);
+  void OnCopyRequests(Context& ctx, ConnId conn, const wire::CopyRequests& ids,
+                      const Slice& payload);
+  void OnChangedQuery(Context& ctx, ConnId conn, const wire::ChangedQuery& query);
+  void OnDone(Context& ctx, const Op& op, store::DoneStatus status);
+
+  // Sends the acknowledgements that became due.
+  void Advance(Context& ctx);
+
+  Phase phase() const { return phase_; }
+  bool joining() const { return joining_; }
+  uint64_t instance() const { return instance_; }
+  const SliceConfig& config() const { return config_; }
+
+  void CheckInvariants(const Node& node) const;
+  std::string Dump() const;
+  uint64_t StateHash() const;
+
+ private:
+  wire::PairHeader Pair() const;
+  store::Store* StoreOf(Context& ctx) const;
+  void StartInSync(Context& ctx, ConnId conn, const wire::EpochStart& start,
+                   std::span<const wire::HistoryItem> history);
+  void StartJoining(Context& ctx, const wire::EpochStart& start,
+                    std::span<const wire::HistoryItem> history);
+  void ReplyStart(Context& ctx, ConnId conn, wire::Status status);
+  // True: the message is the next of the stream. Else it was answered.
+  bool TakeStream(Context& ctx, ConnId conn, uint64_t stream);
+  store::Tag StreamOp(Context& ctx);
+  EntryId AfterOf(EntryId after) const;
+  bool IsFull(Context& ctx, ConnId conn, uint64_t extents);
+
+  ReplicaKey key_;
+  SliceConfig config_;
+  bool joining_;
+  Epoch joined_;
+  uint64_t instance_;
+  Phase phase_ = Phase::kAwaitingStart;
+  ConnId conn_;            // where acknowledgements go: the primary's newest
+  uint64_t received_ = 0;  // seq of the last entry appended in this epoch
+  uint64_t durable_ = 0;
+  uint64_t stream_received_ = 0;
+  uint64_t stream_durable_ = 0;
+  bool ack_owed_ = false;
+  bool join_ack_owed_ = false;
+};
+
+const char* ToString(Secondary::Phase phase);
+
+}  // namespace gabion::sds
