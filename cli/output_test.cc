@@ -1,0 +1,100 @@
+#include "cli/output.h"
+
+#include <google/protobuf/util/json_util.h>
+#include <gtest/gtest.h>
+
+namespace gabion::cli {
+namespace {
+
+proto::ClusterStatus Sample() {
+  proto::ClusterStatus status;
+  status.set_cluster(0xabc);
+  status.set_slices_mirrored(60);
+  status.set_slices_degraded(3);
+  status.set_slices_joining(2);
+  status.set_slices_unavailable(1);
+  proto::Sds* sds = status.add_sdss();
+  sds->set_id(1);
+  sds->set_name("sds1");
+  sds->set_up(true);
+  sds->set_incarnation(4);
+  sds->add_addresses("127.0.0.1:7080");
+  proto::Sdc* sdc = status.add_sdcs();
+  sdc->set_id(2);
+  sdc->set_name("sdc1");
+  proto::Pool* pool = status.add_pools();
+  pool->set_id(3);
+  pool->set_name("p");
+  pool->set_capacity_bytes(uint64_t{4} << 30);
+  pool->set_used_bytes(uint64_t{1} << 30);
+  proto::Device* device = status.add_devices();
+  device->set_id(4);
+  device->set_sds(1);
+  device->set_pool(3);
+  device->set_state(proto::DEVICE_FAILED);
+  device->set_error("read error");
+  proto::Volume* volume = status.add_volumes();
+  volume->set_id(5);
+  volume->set_name("v1");
+  volume->set_pool(3);
+  volume->set_size_bytes(uint64_t{10} << 30);
+  proto::Mapping* mapping = status.add_mappings();
+  mapping->set_volume(5);
+  mapping->set_sdc(2);
+  mapping->set_read_only(true);
+  return status;
+}
+
+TEST(Output, ListsNameWhatTheyReferTo) {
+  const proto::ClusterStatus status = Sample();
+  EXPECT_EQ(ListText(status, Kind::kVolume),
+            "ID  NAME  POOL    SIZE  MAPPED TO\n"
+            " 5  v1    p     10 GiB  sdc1 (read-only)\n");
+  EXPECT_EQ(ListText(status, Kind::kDevice),
+            "ID  SDS   POOL  STATE   SIZE  USED  PATH  ERROR\n"
+            " 4  sds1  p     failed   0 B   0 B  -     read error\n");
+  EXPECT_EQ(ListText(status, Kind::kSds),
+            "ID  NAME  STATE  ADDRESS         DEVICES\n"
+            " 1  sds1  up     127.0.0.1:7080        1\n");
+  EXPECT_NE(ListText(status, Kind::kSdc).find("never seen"), std::string::npos);
+  EXPECT_NE(ListText(status, Kind::kPool).find("25 %"), std::string::npos);
+}
+
+TEST(Output, EmptyListsSaySo) {
+  EXPECT_EQ(ListText({}, Kind::kVolume), "No volumes.\n");
+  EXPECT_EQ(ListText({}, Kind::kSds), "No SDSs.\n");
+}
+
+TEST(Output, SummaryTellsWhereDataStands) {
+  proto::ClusterStatus status = Sample();
+  EXPECT_EQ(SliceSummary(status),
+            "64 slices: 60 mirrored, 3 with one copy (2 being copied), 1 UNAVAILABLE");
+  status.set_slices_degraded(0);
+  status.set_slices_unavailable(0);
+  EXPECT_EQ(SliceSummary(status), "60 slices: all mirrored");
+  EXPECT_EQ(SliceSummary({}), "no data placed yet");
+}
+
+TEST(Output, JsonOfAListHasOnlyItsObjectsAndReadsBack) {
+  const proto::ClusterStatus volumes = Filter(Sample(), Kind::kVolume);
+  EXPECT_EQ(volumes.sdss_size(), 0);
+  EXPECT_EQ(volumes.mappings_size(), 1);
+  const std::string json = ToJson(volumes);
+  EXPECT_NE(json.find("\"size_bytes\": \"10737418240\""), std::string::npos) << json;
+  proto::ClusterStatus back;
+  ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(json, &back).ok());
+  EXPECT_EQ(back.SerializeAsString(), volumes.SerializeAsString());
+}
+
+TEST(Output, DoneNamesTheObject) {
+  proto::AdminRequest request;
+  request.mutable_volume_create()->set_name("v1");
+  request.mutable_volume_create()->set_pool("p");
+  request.mutable_volume_create()->set_size_bytes(uint64_t{10} << 30);
+  proto::AdminReply reply;
+  reply.set_id(9);
+  EXPECT_EQ(DoneText(request, reply), "Volume v1 created: 10 GiB, thin, in pool p (id 9).\n");
+}
+
+}  // namespace
+}  // namespace gabion::cli
