@@ -1,18 +1,18 @@
 // One device's store: a checksummed log with homes (docs/store.md). It keeps the replicas of many
-// slices: their entries, what those entries left on the device, and the few durable facts about each
-// slice that the replication protocol needs. It decides nothing about replication.
+// slices: their entries, what those entries left on the device, and the few durable facts about
+// each slice that the replication protocol needs. It decides nothing about replication.
 //
-// Owned by one SDS role. Every call is one step: it changes the store and appends disk effects. Calls
-// with a tag complete later, through `StoreOutput::done`, when what they promise is durable (or read).
-// Completions of appends come in order of the calls. The store never calls back.
+// Owned by one SDS role. Every call is one step: it changes the store and appends disk effects.
+// Calls with a tag complete later, through `StoreOutput::done`, when what they promise is durable
+// (or read). Completions of appends come in order of the calls. The store never calls back.
 //
 //   Closed --Format--> Formatting --+
 //     |                             v
 //     +-----Open-----> Recovering -> Open --(flush or write error)--> Failed (for good, S3)
 //
-// Ordering rule that callers keep: entries of one slice are appended in order of (epoch, seq), without
-// gaps inside an epoch, and only in the slice's started epoch. A copy, drop or request record carries
-// `after`, the last entry appended before it, and wins over entries up to it.
+// Ordering rule that callers keep: entries of one slice are appended in order of (epoch, seq),
+// without gaps inside an epoch, and only in the slice's started epoch. A copy, drop or request
+// record carries `after`, the last entry appended before it, and wins over entries up to it.
 #pragma once
 
 #include <cstdint>
@@ -35,9 +35,9 @@ using Tag = uint64_t;
 
 enum class DoneStatus : uint8_t {
   kOk,
-  kFailed,      // the device failed; nothing on it can be trusted to become durable any more
-  kCorrupt,     // reads: at least one block does not match its checksum; the target is untouched there
-  kNotFound,    // ReadEntry: no such entry (destaged, voided, or never here)
+  kFailed,   // the device failed; nothing on it can be trusted to become durable any more
+  kCorrupt,  // reads: at least one block does not match its checksum; the target is untouched there
+  kNotFound,  // ReadEntry: no such entry (destaged, voided, or never here)
 };
 
 struct Done {
@@ -58,9 +58,9 @@ struct Identity {
 
 struct Options {
   DeviceIndex device{};
-  TimerTag timer = 0;        // the one timer this store sets; the owner routes it back to OnTimer
+  TimerTag timer = 0;  // the one timer this store sets; the owner routes it back to OnTimer
   BufferPool* pool = nullptr;
-  uint64_t log_bytes = 0;    // 0: min(4 GiB, 1/16 of the device), at least 8 MiB; used by Format
+  uint64_t log_bytes = 0;  // 0: min(4 GiB, 1/16 of the device), at least 8 MiB; used by Format
   Duration commit_point_delay = std::chrono::milliseconds(50);
 };
 
@@ -76,12 +76,12 @@ struct ChunkKey {
 
 // The durable facts of one replica.
 struct SliceFacts {
-  Epoch started_epoch;        // last epoch with a start record here; 0: empty replica
-  uint64_t issuer = 0;        // of that epoch
-  Epoch in_sync_epoch;        // last epoch started as a member of the in-sync set (R19)
+  Epoch started_epoch;  // last epoch with a start record here; 0: empty replica
+  uint64_t issuer = 0;  // of that epoch
+  Epoch in_sync_epoch;  // last epoch started as a member of the in-sync set (R19)
   uint64_t in_sync_issuer = 0;
-  EntryId commit_point;       // highest known; entries above it are the tail
-  EntryId last;               // highest entry appended (durable or on its way)
+  EntryId commit_point;  // highest known; entries above it are the tail
+  EntryId last;          // highest entry appended (durable or on its way)
   EntryId last_durable;
   bool needs_resync = false;  // S2, or told so (MarkNeedsResync); cleared by a finished resync
   std::vector<wire::HistoryItem> history;  // of ended epochs, oldest first; kept as given
@@ -96,32 +96,32 @@ struct Rename {
 // renamed ones keep payload and request id under their new identity. History replaces the replica's
 // own (it is handed over whole).
 struct EpochStartRecord {
-  Epoch epoch;
+  Epoch epoch{};
   uint64_t issuer = 0;
   // Commit point at which the epoch started here before ended, in this replica's own numbering.
-  EntryId end;
-  bool in_sync = true;         // false: joining; in_sync_epoch stays
-  std::span<const wire::HistoryItem> history;
-  std::span<const Rename> renames;  // ascending; `to` = (epoch, start + 1 .. start + n)
+  EntryId end{};
+  bool in_sync = true;  // false: joining; in_sync_epoch stays
+  std::span<const wire::HistoryItem> history{};
+  std::span<const Rename> renames{};  // ascending; `to` = (epoch, start + 1 .. start + n)
   // Entries up to (epoch, start) are not here under that name: they are committed here under older
   // names, or (joining inside a running epoch) copies contain them. `last` becomes
   // (epoch, start + n). The commit point becomes `end` when that is higher; with start > 0, or when
   // joining, it becomes (epoch, start).
-  Seq start;
+  Seq start{};
 };
 
 // What one chunk holds, for the walk of a joining.
 struct ChunkSummary {
   ChunkKey key;
-  Epoch modified_epoch;       // highest over its extents, log included
-  uint16_t extents = 0;       // bit i: extent i has data (home or log)
-  uint16_t changed = 0;       // bit i: extent i was modified after the epoch asked for
+  Epoch modified_epoch;  // highest over its extents, log included
+  uint16_t extents = 0;  // bit i: extent i has data (home or log)
+  uint16_t changed = 0;  // bit i: extent i was modified after the epoch asked for
 };
 
 struct Capacity {
-  uint64_t size_bytes = 0;      // of the device
+  uint64_t size_bytes = 0;  // of the device
   uint64_t extents_total = 0;
-  uint64_t extents_free = 0;    // reserve (S5) and blocks still in the log already taken off
+  uint64_t extents_free = 0;  // reserve (S5) and blocks still in the log already taken off
   uint64_t log_bytes = 0;
   uint64_t log_used_bytes = 0;
 };
@@ -130,8 +130,8 @@ struct Capacity {
 struct Counters {
   uint64_t batches = 0;
   uint64_t entries = 0;
-  uint64_t user_bytes = 0;      // payload appended
-  uint64_t device_bytes = 0;    // written to the device, everything included
+  uint64_t user_bytes = 0;    // payload appended
+  uint64_t device_bytes = 0;  // written to the device, everything included
   uint64_t checkpoints = 0;
   uint64_t destaged_blocks = 0;
   uint64_t checksum_errors = 0;
@@ -146,8 +146,9 @@ class Store {
   Store& operator=(Store&&) noexcept;
   ~Store();
 
-  // ---- Life ---------------------------------------------------------------------------------------
-  // Writes an empty store. Refuses (error, nothing written) a device that is too small. The check for
+  // ---- Life
+  // --------------------------------------------------------------------------------------- Writes
+  // an empty store. Refuses (error, nothing written) a device that is too small. The check for
   // foreign data reads first: unless `force`, anything but zeroes in the first 1 MiB and another
   // store's superblock are refused, by `Done` kFailed and `error()`.
   void Format(const Now& now, const DeviceInfo& info, const Identity& identity, bool force, Tag tag,
@@ -168,11 +169,12 @@ class Store {
   Capacity capacity() const;
   Counters counters() const;
 
-  // Bytes of uncommitted entries that one slice may have on this device (R9: all together stay under
-  // a quarter of the ring, with room for every slice the device may host).
+  // Bytes of uncommitted entries that one slice may have on this device (R9: all together stay
+  // under a quarter of the ring, with room for every slice the device may host).
   uint64_t slice_window_bytes() const;
 
-  // ---- Slices -------------------------------------------------------------------------------------
+  // ---- Slices
+  // -------------------------------------------------------------------------------------
   std::vector<SliceId> slices() const;  // ascending
   // Null when this device has no replica of it. Valid until the next call that changes the store.
   const SliceFacts* Find(SliceId slice) const;
@@ -189,14 +191,16 @@ class Store {
   // Ids of entries that were never committed go with their entries; `needs_resync` is durable when
   // done.
   void SetNeedsResync(const Now& now, SliceId slice, bool value, Tag tag, Output out);
-  // in_sync_epoch = epoch, durable when done: the started one (T was promoted, R19), or an older one
-  // (a joining begins: the last epoch that this replica and the source have in common; 0: none).
+  // in_sync_epoch = epoch, durable when done: the started one (T was promoted, R19), or an older
+  // one (a joining begins: the last epoch that this replica and the source have in common; 0:
+  // none).
   void SetInSync(const Now& now, SliceId slice, Epoch epoch, uint64_t issuer, Tag tag, Output out);
   // Forgets the replica; its space comes back in the background. Durable when done.
   void DropSlice(const Now& now, SliceId slice, Tag tag, Output out);
 
-  // ---- Entries ------------------------------------------------------------------------------------
-  // `payload`: block_count whole blocks (kWrite), empty otherwise; not touched by anybody afterwards.
+  // ---- Entries
+  // ------------------------------------------------------------------------------------ `payload`:
+  // block_count whole blocks (kWrite), empty otherwise; not touched by anybody afterwards.
   // `block_crc`: one plain CRC32C per block (checked by the caller before; the store checks again
   // what it reads). kNoSpace cannot happen here: the caller asked capacity() before it admitted.
   void Append(const Now& now, SliceId slice, const wire::EntryHeader& entry, Slice payload,
@@ -214,12 +218,13 @@ class Store {
   void AppendRequests(const Now& now, SliceId slice, std::span<const wire::RequestRecord> records,
                       Tag tag, Output out);
 
-  // ---- Reads --------------------------------------------------------------------------------------
-  // Newest content, tail included, of blocks [first_block, first_block + count) of one chunk into
-  // `target` (count * 4 KiB, filled by the store). Every block is verified. Blocks never written read
-  // as zeroes. Callers keep uncommitted data from clients by their range locks (R8).
-  void Read(const Now& now, SliceId slice, const ChunkKey& key, uint32_t first_block, uint32_t count,
-            Slice target, Tag tag, Output out);
+  // ---- Reads
+  // -------------------------------------------------------------------------------------- Newest
+  // content, tail included, of blocks [first_block, first_block + count) of one chunk into `target`
+  // (count * 4 KiB, filled by the store). Every block is verified. Blocks never written read as
+  // zeroes. Callers keep uncommitted data from clients by their range locks (R8).
+  void Read(const Now& now, SliceId slice, const ChunkKey& key, uint32_t first_block,
+            uint32_t count, Slice target, Tag tag, Output out);
   // Which of these blocks have data (neither zero nor trimmed nor never written): bit i = block
   // first_block + i, count <= 64.
   uint64_t Present(SliceId slice, const ChunkKey& key, uint32_t first_block, uint32_t count) const;
@@ -236,7 +241,8 @@ class Store {
   // Extents that `entry` would newly take; what admission holds against capacity().extents_free.
   uint32_t ExtentsNeeded(SliceId slice, const wire::EntryHeader& entry) const;
 
-  // ---- Request ids (R10) ----------------------------------------------------------------------------
+  // ---- Request ids (R10)
+  // ----------------------------------------------------------------------------
   enum class RequestState : uint8_t { kUnknown, kKnown, kBelowLowWater, kStaleIncarnation };
   struct RequestLookup {
     RequestState state{};

@@ -1,0 +1,150 @@
+#include "core/store/checkpoint.h"
+
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "core/base/check.h"
+#include "core/base/checksum.h"
+
+namespace gabion::store {
+
+void SuperblockWriter::Start(const Superblock& superblock, uint32_t first_slot) {
+  CHECK(!active_);
+  superblock_ = superblock;
+  slot_ = first_slot;
+  written_ = 0;
+  active_ = true;
+  in_flight_ = false;
+}
+
+bool SuperblockWriter::Advance(DiskTag tag, Effects& effects) {
+  if (!active_ || in_flight_) return true;
+  Slice block = options_.pool->Allocate(kBlockBytes);
+  if (block.empty()) return false;
+  EncodeSuperblock(superblock_, block.mutable_span());
+  effects.DurableWrite(options_.device, kSuperblockOffset[slot_], std::span(&block, 1), tag);
+  in_flight_ = true;
+  return true;
+}
+
+bool SuperblockWriter::OnWritten() {
+  CHECK(active_ && in_flight_);
+  in_flight_ = false;
+  slot_ = 1 - slot_;
+  if (++written_ < 2) return false;
+  active_ = false;
+  return true;
+}
+
+Checkpointer::Checkpointer(const Options& options, DeviceState* state, Log* log, Counters* counters)
+    : options_(options), state_(state), log_(log), counters_(counters), writer_(options) {}
+
+void Checkpointer::Open(const Superblock& superblock) {
+  superblock_ = superblock;
+  records_at_last_ = log_->record_bytes();
+}
+
+uint64_t Checkpointer::bytes_estimate() const {
+  return superblock_.checkpoint_bytes + (log_->record_bytes() - records_at_last_) * 2;
+}
+
+void Checkpointer::Start() {
+  CHECK(idle());
+  phase_ = Phase::kDraining;
+  log_->SetDraining(true);
+}
+
+bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
+  switch (phase_) {
+    case Phase::kIdle:
+      return true;
+    case Phase::kDraining: {
+      if (!log_->sealed()) return true;
+      log_->SetDraining(false);
+      content_ = EncodeState(*state_);
+      if (content_.size() > superblock_.area_bytes) {
+        *error = absl::StrFormat("metadata needs %d bytes, the checkpoint area has %d",
+                                 content_.size(), superblock_.area_bytes);
+        return true;
+      }
+      next_ = superblock_;
+      ++next_.sequence;
+      ++next_.checkpoint_number;
+      next_.flags = 0;
+      next_.checkpoint_area = 1 - superblock_.checkpoint_area;
+      next_.checkpoint_bytes = content_.size();
+      next_.checkpoint_crc = Crc32c(content_);
+      next_.checkpoint_position = log_->head();
+      next_.checkpoint_generation = superblock_.recovery_generation;
+      next_.previous_crc = log_->last_crc();
+      next_.tail_position = log_->head();
+      if (!state_->by_position().empty()) {
+        next_.tail_position =
+            std::min(next_.tail_position, state_->by_position().begin()->first.first);
+      }
+      state_->extents().CheckpointTaken();
+      records_at_last_ = log_->record_bytes();
+      content_.resize(RoundUp(content_.size(), kBlockBytes));
+      written_ = 0;
+      phase_ = Phase::kWriting;
+      return Advance(tag, effects, error);
+    }
+    case Phase::kWriting: {
+      if (in_flight_) return true;
+      const auto bytes =
+          static_cast<uint32_t>(std::min<size_t>(content_.size() - written_, kIoBytesMax));
+      Slice piece = options_.pool->Allocate(bytes);
+      if (piece.empty()) return false;
+      std::memcpy(piece.mutable_span().data(), content_.data() + written_, bytes);
+      effects.Write(options_.device,
+                    superblock_.geometry().area_offset(next_.checkpoint_area) + written_,
+                    std::span(&piece, 1), tag);
+      counters_->device_bytes += bytes;
+      written_ += bytes;
+      in_flight_ = true;
+      return true;
+    }
+    case Phase::kAwaitingLog:
+      if (log_->durable_position() < next_.checkpoint_position) return true;
+      phase_ = Phase::kFlushing;
+      in_flight_ = true;
+      effects.Flush(options_.device, tag);
+      return true;
+    case Phase::kFlushing:
+      return true;
+    case Phase::kSuperblocks:
+      return writer_.Advance(tag, effects);
+  }
+  UNREACHABLE();
+}
+
+void Checkpointer::OnDiskDone() {
+  in_flight_ = false;
+  switch (phase_) {
+    case Phase::kIdle:
+    case Phase::kDraining:
+    case Phase::kAwaitingLog:
+      UNREACHABLE("no operation was on its way");
+    case Phase::kWriting:
+      if (written_ < content_.size()) return;
+      content_ = {};
+      phase_ = Phase::kAwaitingLog;
+      return;
+    case Phase::kFlushing:
+      writer_.Start(next_, 0);
+      phase_ = Phase::kSuperblocks;
+      return;
+    case Phase::kSuperblocks:
+      if (!writer_.OnWritten()) return;
+      superblock_ = next_;
+      phase_ = Phase::kIdle;
+      log_->SetTail(superblock_.tail_position);
+      state_->extents().CheckpointDurable();
+      ++counters_->checkpoints;
+      return;
+  }
+}
+
+}  // namespace gabion::store

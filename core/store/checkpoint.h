@@ -1,0 +1,78 @@
+// Checkpoints: the whole state as bytes, written into the area that no superblock names, and then
+// named by both superblocks, one after the other.
+//
+//   Idle -> Draining (until the log's queue is empty: the state is that of the log below head())
+//        -> Writing (pieces) -> AwaitingLog (everything below the position is durable)
+//        -> Flushing (area and homes) -> Superblocks -> Idle
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/store/log.h"
+#include "core/store/state.h"
+#include "core/store/superblock.h"
+
+namespace gabion::store {
+
+std::vector<std::byte> EncodeState(const DeviceState& state);
+// False: the bytes are no state. `state` was reset to the right number of extents before.
+[[nodiscard]] bool DecodeState(std::span<const std::byte> bytes, DeviceState& state);
+
+// Writes one superblock to both places, durably, the place of the worse copy first.
+class SuperblockWriter {
+ public:
+  explicit SuperblockWriter(const Options& options) : options_(options) {}
+
+  void Start(const Superblock& superblock, uint32_t first_slot);
+  bool active() const { return active_; }
+  const Superblock& superblock() const { return superblock_; }
+  // False when memory is short.
+  bool Advance(DiskTag tag, Effects& effects);
+  // True when both are durable.
+  bool OnWritten();
+
+ private:
+  Options options_;
+  Superblock superblock_;
+  uint32_t slot_ = 0;
+  uint32_t written_ = 0;
+  bool active_ = false;
+  bool in_flight_ = false;
+};
+
+class Checkpointer {
+ public:
+  enum class Phase : uint8_t { kIdle, kDraining, kWriting, kAwaitingLog, kFlushing, kSuperblocks };
+
+  Checkpointer(const Options& options, DeviceState* state, Log* log, Counters* counters);
+
+  void Open(const Superblock& superblock);  // the one on disk
+  void Start();
+  // False when memory is short. Fills `error` when the state does not fit.
+  bool Advance(DiskTag tag, Effects& effects, std::string* error);
+  void OnDiskDone();
+
+  bool idle() const { return phase_ == Phase::kIdle; }
+  Phase phase() const { return phase_; }
+  const Superblock& superblock() const { return superblock_; }
+  // How full the areas are or may become: bytes of the last checkpoint plus of all records since.
+  uint64_t bytes_estimate() const;
+
+ private:
+  Options options_;
+  DeviceState* state_;
+  Log* log_;
+  Counters* counters_;
+  SuperblockWriter writer_;
+  Superblock superblock_;  // as on disk
+  Superblock next_;
+  Phase phase_ = Phase::kIdle;
+  std::vector<std::byte> content_;
+  size_t written_ = 0;
+  bool in_flight_ = false;
+  uint64_t records_at_last_ = 0;
+};
+
+}  // namespace gabion::store

@@ -1,0 +1,328 @@
+#include "core/store/destage.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/check.h"
+#include "core/base/checksum.h"
+
+namespace gabion::store {
+
+namespace {
+
+constexpr uint32_t kAttemptsMax = 3;
+
+// Calls `visit(begin, end)` for every longest run in which `joined(i)` says that i continues i - 1.
+template <class Joined, class Visit>
+void ForEachRun(size_t count, Joined joined, Visit visit) {
+  for (size_t begin = 0; begin < count;) {
+    size_t end = begin + 1;
+    while (end < count && joined(end)) ++end;
+    visit(begin, end);
+    begin = end;
+  }
+}
+
+}  // namespace
+
+Destager::Destager(const Options& options, DeviceState* state, Log* log, Counters* counters)
+    : options_(options), state_(state), log_(log), counters_(counters), jobs_(kJobsMax) {}
+
+bool Destager::HasWork() const {
+  for (const auto& [slice, replica] : state_->replicas()) {
+    if (replica->items.empty()) continue;
+    if (replica->items.begin()->first.id <= std::max(replica->floor, replica->CommittedUpTo())) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void Destager::Start(uint64_t bytes_max, uint64_t relocate_below) {
+  CHECK(idle());
+  bytes_max_ = bytes_max;
+  relocate_below_ = relocate_below;
+  relocated_bytes_ = 0;
+  out_of_extents_ = false;
+  changed_ = false;
+  for (const auto& [slice, replica] : state_->replicas()) {
+    const EntryId floor = replica->CommittedUpTo();
+    if (floor <= replica->floor || replica->items.empty()) continue;
+    if (replica->items.begin()->first.id > floor) continue;
+    RecordWriter writer = log_->Control();
+    writer.Floor(slice, floor);
+    log_->ControlQueued({});
+    state_->SetFloor(slice, floor);
+  }
+  phase_ = Phase::kAwaitingFloor;
+}
+
+void Destager::BecomeDestaging() {
+  phase_ = Phase::kDestaging;
+  targets_.clear();
+  next_target_ = 0;
+  uint64_t bytes = 0;
+  for (const auto& [place, item] : state_->by_position()) {
+    if (bytes >= bytes_max_) break;
+    const Replica* replica = state_->Find(item->slice);
+    CHECK(replica != nullptr);
+    if (item->key.id > replica->floor || !item->durable) continue;
+    bytes += uint64_t{item->payload_blocks() + 1} * kBlockBytes;
+    for (uint32_t extent = item->header.first_block / kBlocksPerExtent;
+         extent * kBlocksPerExtent < item->end_block(); ++extent) {
+      targets_.push_back({.slice = item->slice, .key = item->chunk(), .extent = extent});
+    }
+  }
+  // Neighbours go to neighbouring places.
+  std::sort(targets_.begin(), targets_.end());
+  targets_.erase(std::unique(targets_.begin(), targets_.end()), targets_.end());
+}
+
+bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effects& effects) {
+  Replica* replica = state_->Find(target.slice);
+  if (replica == nullptr) return true;
+  const auto found = replica->chunks.find(target.key);
+  if (found == replica->chunks.end()) return true;
+  const Chunk& chunk = found->second;
+
+  Job job;
+  job.target = target;
+  job.uid = replica->uid;
+  const ItemKey limit{replica->floor, UINT64_MAX};
+  const Home* old = chunk.FindHome(target.extent);
+  if (old != nullptr) job.home = *old;
+  job.home.extent = target.extent;
+  const uint32_t first = target.extent * kBlocksPerExtent;
+  for (uint32_t block = 0; block < kBlocksPerExtent; ++block) {
+    const Item* newest = nullptr;
+    for (auto it = chunk.versions.lower_bound(VersionKey{first + block, ItemKey{}});
+         it != chunk.versions.end() && it->first.block == first + block && it->first.item <= limit;
+         ++it) {
+      if (!it->second->durable) return true;  // the next pass finds it durable
+      job.versions.push_back(it->first);
+      newest = it->second;
+    }
+    if (newest == nullptr) continue;
+    const auto bit = static_cast<uint16_t>(1u << block);
+    const std::optional<uint32_t> index = newest->PayloadIndex(first + block);
+    if (!index) {
+      job.home.present &= static_cast<uint16_t>(~bit);
+      continue;
+    }
+    job.home.present |= bit;
+    job.home.crc[block] = newest->crc[*index];
+    job.sources.push_back({.block = block,
+                           .position = newest->position + uint64_t{*index} * kBlockBytes,
+                           .crc = newest->crc[*index]});
+  }
+  if (job.versions.empty()) return true;
+  job.home.modified = chunk.ModifiedUpTo(target.extent, limit);
+
+  if (!job.sources.empty()) {
+    job.buffer = options_.pool->Allocate(kExtentBytes);
+    if (job.buffer.empty()) return false;
+  }
+  if (job.home.present == 0) {
+    job.home.place = kNoPlace;
+  } else if (job.home.place == kNoPlace) {
+    const std::optional<uint32_t> place = state_->extents().Allocate();
+    if (!place) {
+      out_of_extents_ = true;
+      return true;
+    }
+    job.new_place = *place;
+    job.home.place = *place;
+    ++in_transit_;
+  }
+  job.active = true;
+  ++active_;
+  jobs_[slot] = std::move(job);
+  ReadSources(jobs_[slot], tag, effects);
+  if (jobs_[slot].outstanding == 0) FinishJob(jobs_[slot]);
+  return true;
+}
+
+void Destager::ReadSources(Job& job, DiskTag tag, Effects& effects) {
+  ++job.attempts;
+  job.failed_read = false;
+  const std::vector<Source>& sources = job.sources;
+  ForEachRun(
+      sources.size(),
+      [&sources](size_t i) {
+        return sources[i].block == sources[i - 1].block + 1 &&
+               sources[i].position == sources[i - 1].position + kBlockBytes;
+      },
+      [&](size_t begin, size_t end) {
+        const Slice into = job.buffer.Sub(sources[begin].block * kBlockBytes,
+                                          static_cast<uint32_t>(end - begin) * kBlockBytes);
+        effects.Read(options_.device, geometry_.log_place(sources[begin].position),
+                     std::span(&into, 1), tag);
+        ++job.outstanding;
+      });
+}
+
+void Destager::AfterReads(Job& job, DiskTag tag, Effects& effects) {
+  bool good = !job.failed_read;
+  for (const Source& source : job.sources) {
+    if (!good) break;
+    good = Crc32c(job.buffer.span().subspan(source.block * kBlockBytes, kBlockBytes)) == source.crc;
+  }
+  if (!good && job.attempts < kAttemptsMax) {
+    ReadSources(job, tag, effects);
+    return;
+  }
+  // What is rotten goes home with the checksum that it should have, and so reads as corrupt there.
+  if (!good) ++counters_->checksum_errors;
+  WriteHome(job, tag, effects);
+}
+
+void Destager::WriteHome(Job& job, DiskTag tag, Effects& effects) {
+  job.writing = true;
+  const std::vector<Source>& sources = job.sources;
+  ForEachRun(
+      sources.size(), [&sources](size_t i) { return sources[i].block == sources[i - 1].block + 1; },
+      [&](size_t begin, size_t end) {
+        const uint32_t at = sources[begin].block * kBlockBytes;
+        const auto bytes = static_cast<uint32_t>(end - begin) * kBlockBytes;
+        const Slice from = job.buffer.Sub(at, bytes);
+        effects.Write(options_.device, geometry_.extent_offset(job.home.place) + at,
+                      std::span(&from, 1), tag);
+        counters_->device_bytes += bytes;
+        ++job.outstanding;
+      });
+  counters_->destaged_blocks += sources.size();
+}
+
+void Destager::FinishJob(Job& job) {
+  CHECK(job.active && job.outstanding == 0);
+  Replica* replica = state_->Find(job.target.slice);
+  if (job.new_place != kNoPlace) --in_transit_;
+  if (replica != nullptr && replica->uid == job.uid) {
+    state_->SetHome(*replica, job.target.key, job.home, job.versions);
+    changed_ = true;
+  } else if (job.new_place != kNoPlace) {
+    state_->extents().FreeNow(job.new_place);  // the slice was dropped meanwhile
+  }
+  job = Job{};
+  --active_;
+}
+
+Item* Destager::NextToRelocate() {
+  const uint64_t bytes_max = geometry_.log_bytes / 32;
+  if (relocated_bytes_ >= bytes_max) return nullptr;
+  for (const auto& [place, item] : state_->by_position()) {
+    if (place.first >= relocate_below_) return nullptr;
+    const Replica* replica = state_->Find(item->slice);
+    CHECK(replica != nullptr);
+    // Its name may change under a record that is queued behind ours.
+    if (!item->durable || replica->renumber_pending > 0) continue;
+    if (item->key.id <= replica->floor) continue;
+    return item;
+  }
+  return nullptr;
+}
+
+Item* Destager::FindMoving() {
+  const auto found =
+      std::find_if(state_->by_position().begin(), state_->by_position().end(),
+                   [this](const auto& entry) { return entry.first.second == moving_number_; });
+  return found == state_->by_position().end() ? nullptr : found->second;
+}
+
+bool Destager::AdvanceRelocation(DiskTag tag, Effects& effects) {
+  while (true) {
+    if (moving_number_ == 0) {
+      Item* item = NextToRelocate();
+      if (item == nullptr) {
+        phase_ = Phase::kAwaitingLog;
+        return true;
+      }
+      if (item->payload_blocks() > 0) {
+        Slice into = options_.pool->Allocate(item->payload_blocks() * kBlockBytes);
+        if (into.empty()) return false;
+        effects.Read(options_.device, geometry_.log_place(item->position), std::span(&into, 1),
+                     tag);
+        moving_ = std::move(into);
+        moving_read_ = true;
+      }
+      moving_number_ = item->number;
+      changed_ = true;
+    }
+    if (moving_read_) return true;
+    Item* item = FindMoving();
+    const Replica* replica = item == nullptr ? nullptr : state_->Find(item->slice);
+    if (replica != nullptr && replica->renumber_pending == 0) {
+      QueuedRecord record;
+      record.item = item;
+      record.payload = std::move(moving_);
+      for (uint32_t i = 0; i < item->payload_blocks(); ++i) {
+        record.crc.push_back(
+            Crc32c(record.payload.span().subspan(size_t{i} * kBlockBytes, kBlockBytes)));
+      }
+      RecordWriter writer = log_->Control();
+      writer.Relocate(item->slice, item->key, item->payload_blocks());
+      log_->ControlQueued(std::move(record));
+      item->durable = false;  // no second time in this pass
+    }
+    relocated_bytes_ += uint64_t{item == nullptr ? 1 : item->payload_blocks() + 1} * kBlockBytes;
+    moving_ = Slice();
+    moving_number_ = 0;
+  }
+}
+
+bool Destager::Advance(DiskTag tag_base, Effects& effects) {
+  switch (phase_) {
+    case Phase::kIdle:
+      return true;
+    case Phase::kAwaitingFloor:
+      if (!log_->control_durable()) return true;
+      BecomeDestaging();
+      return Advance(tag_base, effects);
+    case Phase::kDestaging: {
+      for (uint32_t slot = 0; slot < jobs_.size(); ++slot) {
+        Job& job = jobs_[slot];
+        if (job.active && job.outstanding == 0) {
+          if (job.writing) {
+            FinishJob(job);
+          } else {
+            AfterReads(job, tag_base + slot, effects);
+          }
+        }
+        while (!job.active && next_target_ < targets_.size()) {
+          if (!StartJob(slot, targets_[next_target_], tag_base + slot, effects)) return false;
+          ++next_target_;
+        }
+      }
+      if (active_ > 0) return true;
+      targets_.clear();
+      phase_ = Phase::kRelocating;
+      return Advance(tag_base, effects);
+    }
+    case Phase::kRelocating:
+      if (!AdvanceRelocation(tag_base, effects)) return false;
+      return phase_ == Phase::kRelocating || Advance(tag_base, effects);
+    case Phase::kAwaitingLog:
+      if (log_->control_durable()) phase_ = Phase::kIdle;
+      return true;
+  }
+  UNREACHABLE();
+}
+
+bool Destager::OnDiskDone(uint64_t slot, DiskStatus status) {
+  if (phase_ == Phase::kRelocating) {
+    CHECK(moving_read_);
+    moving_read_ = false;
+    // Unread blocks keep their checksums, and so read as corrupt at the new place, too.
+    if (status != DiskStatus::kOk) ++counters_->checksum_errors;
+    return true;
+  }
+  CHECK_LT(slot, jobs_.size());
+  Job& job = jobs_[slot];
+  CHECK(job.active && job.outstanding > 0);
+  --job.outstanding;
+  if (status == DiskStatus::kOk) return true;
+  job.failed_read = true;
+  return !job.writing;
+}
+
+}  // namespace gabion::store

@@ -1,0 +1,111 @@
+// Brings committed blocks from the log to their homes, oldest first, and moves uncommitted ones
+// that hold up the tail of the log nearer to its head.
+//
+//   Idle -> AwaitingFloor (nothing that is destaged can be voided afterwards)
+//        -> Destaging (extents, several at a time) -> Relocating (entries, one at a time)
+//        -> AwaitingLog -> Idle
+//
+// A home is overwritten in place: until the next checkpoint is durable the log still holds the
+// blocks and recovery reads them there.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/store/log.h"
+#include "core/store/state.h"
+
+namespace gabion::store {
+
+class Destager {
+ public:
+  enum class Phase : uint8_t { kIdle, kAwaitingFloor, kDestaging, kRelocating, kAwaitingLog };
+
+  Destager(const Options& options, DeviceState* state, Log* log, Counters* counters);
+  void Open(const Geometry& geometry) { geometry_ = geometry; }
+
+  // Some of what is in the log could be destaged, or its floor raised so that it can.
+  bool HasWork() const;
+  // `bytes_max`: of the log, from its oldest item on. `relocate_below`: uncommitted items at lower
+  // positions are moved.
+  void Start(uint64_t bytes_max, uint64_t relocate_below);
+  // False when memory is short.
+  bool Advance(DiskTag tag_base, Effects& effects);
+  // False: a write failed, and with it the device (S3).
+  [[nodiscard]] bool OnDiskDone(uint64_t slot, DiskStatus status);
+
+  bool idle() const { return phase_ == Phase::kIdle; }
+  Phase phase() const { return phase_; }
+  bool out_of_extents() const { return out_of_extents_; }
+  // Extents that are allocated but not yet homes.
+  uint32_t in_transit() const { return in_transit_; }
+  // Did the last pass change anything that a checkpoint should make durable?
+  bool changed() const { return changed_; }
+
+  static constexpr uint32_t kJobsMax = 16;
+
+ private:
+  struct Target {
+    SliceId slice;
+    ChunkKey key;
+    uint32_t extent = 0;
+    auto operator<=>(const Target&) const = default;
+  };
+  struct Source {
+    uint32_t block = 0;  // within the extent
+    uint64_t position = 0;
+    uint32_t crc = 0;
+  };
+  struct Job {
+    bool active = false;
+    bool writing = false;
+    bool failed_read = false;
+    Target target;
+    uint64_t uid = 0;
+    std::vector<VersionKey> versions;
+    std::vector<Source> sources;
+    Home home;
+    uint32_t new_place = kNoPlace;
+    Slice buffer;
+    uint32_t outstanding = 0;
+    uint32_t attempts = 0;
+  };
+
+  void BecomeDestaging();
+  void BecomeRelocating();
+  // Nothing to do: true as well. False: memory is short.
+  bool StartJob(uint32_t slot, const Target& target, DiskTag tag, Effects& effects);
+  void ReadSources(Job& job, DiskTag tag, Effects& effects);
+  // The job's reads are done: reads again, writes, or finishes.
+  void AfterReads(Job& job, DiskTag tag, Effects& effects);
+  void WriteHome(Job& job, DiskTag tag, Effects& effects);
+  void FinishJob(Job& job);
+  bool AdvanceRelocation(DiskTag tag, Effects& effects);
+  Item* NextToRelocate();
+  Item* FindMoving();
+
+  Options options_;
+  DeviceState* state_;
+  Log* log_;
+  Counters* counters_;
+  Geometry geometry_;
+  Phase phase_ = Phase::kIdle;
+  std::vector<Target> targets_;
+  size_t next_target_ = 0;
+  std::vector<Job> jobs_;
+  uint64_t bytes_max_ = 0;
+  uint64_t relocate_below_ = 0;
+  uint64_t relocated_bytes_ = 0;
+  uint32_t active_ = 0;
+  uint32_t in_transit_ = 0;
+  bool out_of_extents_ = false;
+  bool changed_ = false;
+  // The item that is being relocated.
+  Slice moving_;
+  SliceId moving_slice_;
+  uint64_t moving_uid_ = 0;
+  uint64_t moving_number_ = 0;
+  bool moving_read_ = false;
+};
+
+}  // namespace gabion::store

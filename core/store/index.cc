@@ -1,0 +1,235 @@
+// The index: which content each block of a chunk has, newest first in the log, then the home.
+#include <algorithm>
+#include <bit>
+
+#include "core/base/check.h"
+#include "core/store/state.h"
+
+namespace gabion::store {
+
+namespace {
+
+constexpr EntryId kLastId{Epoch(UINT64_MAX), Seq(UINT64_MAX)};
+constexpr ItemKey kLastItem{kLastId, UINT64_MAX};
+
+bool CoversExtents(ItemKind kind) { return kind == ItemKind::kCopy || kind == ItemKind::kDrop; }
+
+}  // namespace
+
+std::optional<uint32_t> Item::PayloadIndex(uint32_t block) const {
+  CHECK_GE(block, header.first_block);
+  CHECK_LT(block, end_block());
+  const uint32_t index = block - header.first_block;
+  switch (kind) {
+    case ItemKind::kWrite:
+      return index;
+    case ItemKind::kCopy:
+      if ((present >> index & 1u) == 0) return std::nullopt;
+      return static_cast<uint32_t>(std::popcount(present & ((1u << index) - 1u)));
+    case ItemKind::kZero:
+    case ItemKind::kTrim:
+    case ItemKind::kDrop:
+      return std::nullopt;
+  }
+  UNREACHABLE();
+}
+
+Home* Chunk::FindHome(uint32_t extent) {
+  const auto found = std::find_if(homes.begin(), homes.end(),
+                                  [extent](const Home& home) { return home.extent >= extent; });
+  return found != homes.end() && found->extent == extent ? &*found : nullptr;
+}
+
+const Home* Chunk::FindHome(uint32_t extent) const {
+  return const_cast<Chunk*>(this)->FindHome(extent);
+}
+
+const Item* Chunk::Newest(uint32_t block) const {
+  auto after = versions.upper_bound(VersionKey{block, kLastItem});
+  if (after == versions.begin()) return nullptr;
+  --after;
+  return after->first.block == block ? after->second : nullptr;
+}
+
+bool Chunk::HasData(uint32_t block) const {
+  if (const Item* item = Newest(block); item != nullptr) {
+    return item->PayloadIndex(block).has_value();
+  }
+  const Home* home = FindHome(block / kBlocksPerExtent);
+  return home != nullptr && (home->present >> (block % kBlocksPerExtent) & 1u) != 0;
+}
+
+Epoch Chunk::Modified(uint32_t extent) const { return ModifiedUpTo(extent, kLastItem); }
+
+Epoch Chunk::ModifiedUpTo(uint32_t extent, ItemKey limit) const {
+  const Home* home = FindHome(extent);
+  Epoch modified = home != nullptr ? home->modified : born;
+  const uint32_t first = extent * kBlocksPerExtent;
+  // Copies and drops cover whole extents, so the first block knows the newest of them.
+  ItemKey base;
+  for (auto it = versions.lower_bound(VersionKey{first, ItemKey{}});
+       it != versions.end() && it->first.block == first && it->first.item <= limit; ++it) {
+    if (!CoversExtents(it->second->kind)) continue;
+    base = it->first.item;
+    modified = it->second->modified_epoch;
+  }
+  for (uint32_t block = first; block < first + kBlocksPerExtent; ++block) {
+    auto it = versions.upper_bound(VersionKey{block, limit});
+    if (it == versions.begin()) continue;
+    --it;
+    if (it->first.block != block || it->first.item <= base) continue;
+    CHECK(!CoversExtents(it->second->kind));
+    modified = std::max(modified, it->first.item.id.epoch);
+  }
+  return modified;
+}
+
+void DeviceState::UpdateClaim(Chunk& chunk, uint32_t extent) {
+  const Home* home = chunk.FindHome(extent);
+  const bool homeless = home == nullptr || home->place == kNoPlace;
+  const bool claimed = homeless && chunk.data_versions[extent] != 0;
+  const auto bit = static_cast<uint16_t>(1u << extent);
+  if (claimed == ((chunk.claimed & bit) != 0)) return;
+  chunk.claimed ^= bit;
+  if (claimed) {
+    ++claims_;
+  } else {
+    CHECK_GT(claims_, 0u);
+    --claims_;
+  }
+}
+
+bool DeviceState::InsertVersion(Replica& replica, const ChunkKey& key, uint32_t block, Item* item) {
+  const auto [found, created] = replica.chunks.try_emplace(key);
+  Chunk& chunk = found->second;
+  if (created) {
+    chunk.born = CoversExtents(item->kind) ? replica.facts.started_epoch : item->key.id.epoch;
+  }
+  if (!chunk.versions.emplace(VersionKey{block, item->key}, item).second) return false;
+  ++item->versions;
+  if (item->PayloadIndex(block)) {
+    ++chunk.data_versions[block / kBlocksPerExtent];
+    UpdateClaim(chunk, block / kBlocksPerExtent);
+  }
+  return true;
+}
+
+void DeviceState::EraseVersion(Replica& replica, const ChunkKey& key, VersionKey version) {
+  const auto chunk = replica.chunks.find(key);
+  CHECK(chunk != replica.chunks.end());
+  const auto found = chunk->second.versions.find(version);
+  if (found == chunk->second.versions.end()) return;  // its extent is in its home already
+  Item* item = found->second;
+  chunk->second.versions.erase(found);
+  CHECK_GT(item->versions, 0u);
+  --item->versions;
+  if (item->PayloadIndex(version.block)) {
+    const uint32_t extent = version.block / kBlocksPerExtent;
+    CHECK_GT(chunk->second.data_versions[extent], 0u);
+    --chunk->second.data_versions[extent];
+    UpdateClaim(chunk->second, extent);
+  }
+}
+
+void DeviceState::EraseChunkIfEmpty(Replica& replica, const ChunkKey& key) {
+  const auto chunk = replica.chunks.find(key);
+  if (chunk == replica.chunks.end() || !chunk->second.versions.empty()) return;
+  for (const Home& home : chunk->second.homes) {
+    if (home.place != kNoPlace) return;
+  }
+  CHECK_EQ(chunk->second.claimed, 0u);
+  replica.chunks.erase(chunk);
+}
+
+Item* DeviceState::Insert(Replica& replica, std::unique_ptr<Item> item) {
+  Item* raw = item.get();
+  raw->number = next_number_++;
+  const bool inserted = replica.items.emplace(raw->key, std::move(item)).second;
+  CHECK(inserted);
+  for (uint32_t block = raw->header.first_block; block < raw->end_block(); ++block) {
+    CHECK(InsertVersion(replica, raw->chunk(), block, raw));
+  }
+  return raw;
+}
+
+void DeviceState::Remove(Replica& replica, ItemKey key) {
+  const auto found = replica.items.find(key);
+  CHECK(found != replica.items.end());
+  std::unique_ptr<Item> item = std::move(found->second);
+  replica.items.erase(found);
+  if (item->versions > 0) {
+    for (uint32_t block = item->header.first_block; block < item->end_block(); ++block) {
+      EraseVersion(replica, item->chunk(), VersionKey{block, key});
+    }
+    EraseChunkIfEmpty(replica, item->chunk());
+  }
+  CHECK_EQ(item->versions, 0u);
+  if (item->position != 0) by_position_.erase({item->position, item->number});
+  item->orphan = true;
+  if (item->pending > 0) orphans_.push_back(std::move(item));
+}
+
+void DeviceState::RenameItem(Replica& replica, ItemKey from, ItemKey to) {
+  const auto found = replica.items.find(from);
+  CHECK(found != replica.items.end());
+  std::unique_ptr<Item> item = std::move(found->second);
+  replica.items.erase(found);
+  Chunk& chunk = replica.chunks.at(item->chunk());
+  for (uint32_t block = item->header.first_block; block < item->end_block(); ++block) {
+    if (chunk.versions.erase(VersionKey{block, from}) == 0) continue;
+    CHECK(chunk.versions.emplace(VersionKey{block, to}, item.get()).second);
+  }
+  item->key = to;
+  item->header.id = to.id;
+  CHECK(replica.items.emplace(to, std::move(item)).second);
+}
+
+void DeviceState::Place(Item* item, uint64_t position) {
+  CHECK(position != 0);
+  if (item->orphan) return;
+  if (item->position != 0) by_position_.erase({item->position, item->number});
+  item->position = position;
+  CHECK(by_position_.emplace(std::pair(position, item->number), item).second);
+}
+
+void DeviceState::SetHome(Replica& replica, const ChunkKey& key, const Home& home,
+                          std::span<const VersionKey> versions) {
+  // The items go last: they are found through their versions.
+  absl::InlinedVector<ItemKey, 16> emptied;
+  Chunk* chunk = &replica.chunks.at(key);
+  for (const VersionKey& version : versions) {
+    const auto found = chunk->versions.find(version);
+    CHECK(found != chunk->versions.end());
+    const Item* item = found->second;
+    CHECK(item->durable);
+    EraseVersion(replica, key, version);
+    if (item->versions == 0) emptied.push_back(item->key);
+  }
+  Home* old = chunk->FindHome(home.extent);
+  if (old == nullptr) {
+    const auto after =
+        std::find_if(chunk->homes.begin(), chunk->homes.end(),
+                     [&home](const Home& other) { return other.extent > home.extent; });
+    chunk->homes.insert(after, home);
+  } else {
+    if (old->place != kNoPlace && old->place != home.place) {
+      extents_.FreeAfterCheckpoint(old->place);
+    }
+    *old = home;
+  }
+  UpdateClaim(*chunk, home.extent);
+  EraseChunkIfEmpty(replica, key);
+  for (const ItemKey& item : emptied) Remove(replica, item);
+}
+
+bool DeviceState::InsertHome(Replica& replica, const ChunkKey& key, const Home& home) {
+  if (home.extent >= kExtentsPerChunk) return false;
+  if ((home.place == kNoPlace) != (home.present == 0)) return false;
+  if (home.place != kNoPlace && !extents_.Claim(home.place)) return false;
+  Chunk& chunk = replica.chunks[key];
+  if (!chunk.homes.empty() && chunk.homes.back().extent >= home.extent) return false;
+  chunk.homes.push_back(home);
+  return true;
+}
+
+}  // namespace gabion::store

@@ -1,0 +1,180 @@
+// What a store says about itself: capacity, invariants, dump, hash.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <string>
+
+#include "absl/strings/str_format.h"
+#include "core/base/check.h"
+#include "core/base/checksum.h"
+#include "core/base/mix.h"
+#include "core/store/store_impl.h"
+
+namespace gabion::store {
+
+uint64_t StoreImpl::extents_free() const {
+  // A checkpoint must always fit its area.
+  if (checkpointer_.bytes_estimate() > geometry_.area_bytes / 16 * 15) return 0;
+  const uint64_t free = uint64_t{state_.extents().free()} + destager_.in_transit();
+  const uint64_t taken = uint64_t{geometry_.reserve()} + state_.claims();
+  return free > taken ? free - taken : 0;
+}
+
+Capacity StoreImpl::capacity() const {
+  if (phase_ != State::kOpen) return {};
+  return {.size_bytes = geometry_.device_bytes,
+          .extents_total = geometry_.extents_total,
+          .extents_free = extents_free(),
+          .log_bytes = geometry_.log_bytes,
+          .log_used_bytes = log_.used()};
+}
+
+void DeviceState::Check() const {
+  uint64_t claims = 0;
+  uint64_t items = 0;
+  uint64_t homes = 0;
+  std::vector<bool> owned(extents_.total());
+  for (const auto& [slice, replica] : replicas_) {
+    const SliceFacts& facts = replica->facts;
+    CHECK_LE(facts.last_durable, facts.last);
+    CHECK_LE(facts.last.epoch, facts.started_epoch);
+    CHECK_LE(facts.in_sync_epoch, facts.started_epoch);
+    uint64_t versions = 0;
+    for (const auto& [key, item] : replica->items) {
+      CHECK(item->key == key && item->slice == slice && !item->orphan);
+      CHECK(item->versions > 0);
+      CHECK(key.serial != 0 || key.id <= facts.last || key.id <= replica->floor);
+      CHECK(item->position == 0 || by_position_.contains({item->position, item->number}));
+      CHECK(item->position != 0 || item->pending > 0);
+      versions += item->versions;
+      items += item->position != 0 ? 1 : 0;
+    }
+    for (const auto& [key, chunk] : replica->chunks) {
+      std::array<uint32_t, kExtentsPerChunk> data_versions{};
+      for (const auto& [version, item] : chunk.versions) {
+        CHECK(item->key == version.item && item->chunk() == key);
+        CHECK(replica->items.at(version.item).get() == item);
+        if (item->PayloadIndex(version.block)) ++data_versions[version.block / kBlocksPerExtent];
+        CHECK_GT(versions, 0u);
+        --versions;
+      }
+      CHECK(data_versions == chunk.data_versions);
+      uint32_t claimed = 0;
+      for (uint32_t extent = 0; extent < kExtentsPerChunk; ++extent) {
+        const Home* home = chunk.FindHome(extent);
+        const bool homeless = home == nullptr || home->place == kNoPlace;
+        if (homeless && data_versions[extent] > 0) claimed |= 1u << extent;
+      }
+      CHECK_EQ(claimed, chunk.claimed);
+      claims += static_cast<uint64_t>(std::popcount(claimed));
+      for (const Home& home : chunk.homes) {
+        CHECK_EQ(home.place == kNoPlace, home.present == 0);
+        if (home.place == kNoPlace) continue;
+        CHECK(extents_.used(home.place));
+        CHECK(!owned[home.place]) << "extent with two owners: " << home.place;
+        owned[home.place] = true;
+        ++homes;
+      }
+    }
+    CHECK_EQ(versions, 0u);
+  }
+  CHECK_EQ(claims, claims_);
+  CHECK_EQ(items, by_position_.size());
+  CHECK_LE(homes + extents_.pending() + extents_.free(), extents_.total());
+}
+
+void StoreImpl::CheckInvariants() const {
+  if (phase_ != State::kOpen) return;
+  log_.Check();
+  state_.Check();
+  // S6: every extent is free, a home, waiting for a checkpoint, or on its way to become a home.
+  uint64_t homes = 0;
+  for (const auto& [slice, replica] : state_.replicas()) {
+    for (const auto& [key, chunk] : replica->chunks) {
+      homes += static_cast<uint64_t>(
+          std::count_if(chunk.homes.begin(), chunk.homes.end(),
+                        [](const Home& home) { return home.place != kNoPlace; }));
+    }
+  }
+  const ExtentTable& extents = state_.extents();
+  CHECK_EQ(homes + extents.pending() + extents.free() + destager_.in_transit(), extents.total());
+  // S8: nothing that is needed lies below the tail.
+  const uint64_t tail = log_.head() - log_.used();
+  CHECK(state_.by_position().empty() || state_.by_position().begin()->first.first >= tail);
+}
+
+std::string StoreImpl::Dump() const {
+  static constexpr const char* kPhase[] = {"closed", "formatting", "recovering", "open", "failed"};
+  std::string text = absl::StrFormat("store %s %s", ToString(identity_.device),
+                                     kPhase[static_cast<size_t>(phase_)]);
+  if (!error_.empty()) absl::StrAppendFormat(&text, " (%s)", error_);
+  if (phase_ != State::kOpen) return text + "\n";
+  absl::StrAppendFormat(
+      &text, " log %d..%d of %d, extents %d free + %d pending of %d, %d claimed\n",
+      log_.head() - log_.used(), log_.head(), geometry_.log_bytes, state_.extents().free(),
+      state_.extents().pending(), state_.extents().total(), state_.claims());
+  for (const auto& [slice, replica] : state_.replicas()) {
+    const SliceFacts& facts = replica->facts;
+    absl::StrAppendFormat(
+        &text,
+        "  slice %s started %s in sync %s committed %s last %s durable %s%s: %d entries, %d "
+        "chunks\n",
+        ToString(slice), ToString(facts.started_epoch), ToString(facts.in_sync_epoch),
+        ToString(facts.commit_point), ToString(facts.last), ToString(facts.last_durable),
+        facts.needs_resync ? " NEEDS RESYNC" : "", replica->items.size(), replica->chunks.size());
+  }
+  return text;
+}
+
+uint64_t StoreImpl::StateHash() const {
+  uint64_t hash = mix64(static_cast<uint64_t>(phase_) + 1);
+  const auto add = [&hash](uint64_t value) { hash = mix64(hash ^ value) + value; };
+  const auto add_id = [&add](EntryId id) {
+    add(id.epoch.value());
+    add(id.seq.value());
+  };
+  add(log_.head());
+  add(log_.used());
+  add(log_.durable_position());
+  for (const auto& [slice, replica] : state_.replicas()) {
+    const SliceFacts& facts = replica->facts;
+    add(slice.value());
+    add(facts.started_epoch.value());
+    add(facts.issuer);
+    add(facts.in_sync_epoch.value());
+    add(facts.needs_resync ? 1 : 0);
+    add_id(facts.commit_point);
+    add_id(facts.last);
+    add_id(facts.last_durable);
+    add_id(replica->floor);
+    for (const auto& [key, item] : replica->items) {
+      add_id(key.id);
+      add(key.serial);
+      add(item->position);
+      add(item->versions);
+      for (const uint32_t crc : item->crc) add(crc);
+    }
+    for (const auto& [key, chunk] : replica->chunks) {
+      add(key.vtree.value());
+      add(key.version.value());
+      add(key.chunk);
+      for (const Home& home : chunk.homes) {
+        add(home.extent);
+        add(home.place);
+        add(home.present);
+        add(home.modified.value());
+        for (const uint32_t crc : home.crc) add(crc);
+      }
+    }
+    for (const wire::RequestRecord& record : replica->requests.All()) {
+      add(record.client.value());
+      add(record.client_incarnation.value());
+      add(record.request.value());
+      add(record.low_water.value());
+      add_id(record.entry);
+    }
+  }
+  return hash;
+}
+
+}  // namespace gabion::store

@@ -1,0 +1,177 @@
+#include "core/store/reads.h"
+
+#include <cstring>
+#include <utility>
+
+#include "core/base/check.h"
+#include "core/base/checksum.h"
+
+namespace gabion::store {
+
+namespace {
+
+constexpr uint32_t kAttemptsMax = 4;
+
+// The caller lends the target for the store to fill; its own reference only keeps it alive.
+std::byte* Writable(const Slice& target, uint32_t block) {
+  return const_cast<std::byte*>(target.data()) + size_t{block} * kBlockBytes;
+}
+
+}  // namespace
+
+Reads::Reads(const Options& options, const DeviceState* state, Counters* counters)
+    : options_(options), state_(state), counters_(counters) {}
+
+uint32_t Reads::NewOperation() {
+  if (free_.empty()) {
+    free_.push_back(static_cast<uint32_t>(ops_.size()));
+    ops_.push_back(std::make_unique<Operation>());
+  }
+  const uint32_t slot = free_.back();
+  free_.pop_back();
+  Operation& operation = *ops_[slot];
+  operation.active = true;
+  operation.from_disk.clear();
+  operation.outstanding = 0;
+  operation.attempts = 0;
+  operation.io_error = false;
+  return slot;
+}
+
+void Reads::Resolve(Operation& operation) {
+  operation.from_disk.clear();
+  operation.moves = moves_;
+  const Range& range = operation.range;
+  const Chunk* chunk = state_->FindChunk(range.slice, range.key);
+  for (uint32_t i = 0; i < range.count; ++i) {
+    const uint32_t block = range.first_block + i;
+    const Item* item = chunk == nullptr ? nullptr : chunk->Newest(block);
+    if (item != nullptr) {
+      const std::optional<uint32_t> index = item->PayloadIndex(block);
+      if (!index) {
+        std::memset(Writable(operation.target, i), 0, kBlockBytes);
+      } else if (!item->payload.empty()) {
+        std::memcpy(Writable(operation.target, i),
+                    item->payload.data() + size_t{*index} * kBlockBytes, kBlockBytes);
+      } else {
+        operation.from_disk.push_back(
+            {.index = i,
+             .crc = item->crc[*index],
+             .offset_bytes = geometry_.log_place(item->position + uint64_t{*index} * kBlockBytes)});
+      }
+      continue;
+    }
+    const uint32_t within = block % kBlocksPerExtent;
+    const Home* home = chunk == nullptr ? nullptr : chunk->FindHome(block / kBlocksPerExtent);
+    if (home == nullptr || (home->present >> within & 1u) == 0) {
+      std::memset(Writable(operation.target, i), 0, kBlockBytes);
+      continue;
+    }
+    operation.from_disk.push_back(
+        {.index = i,
+         .crc = home->crc[within],
+         .offset_bytes = geometry_.extent_offset(home->place) + uint64_t{within} * kBlockBytes});
+  }
+}
+
+void Reads::Start(const Range& range, Slice target, Tag tag, DiskTag tag_base, Output out) {
+  CHECK_EQ(target.size(), uint64_t{range.count} * kBlockBytes);
+  CHECK_LE(range.first_block + range.count, kBlocksPerChunk);
+  const uint32_t slot = NewOperation();
+  Operation& operation = *ops_[slot];
+  operation.tag = tag;
+  operation.range = range;
+  operation.target = std::move(target);
+  Resolve(operation);
+  Submit(slot, tag_base, out);
+}
+
+void Reads::StartItem(const Item& item, Slice target, Tag tag, DiskTag tag_base, Output out) {
+  CHECK_EQ(target.size(), uint64_t{item.payload_blocks()} * kBlockBytes);
+  const uint32_t slot = NewOperation();
+  Operation& operation = *ops_[slot];
+  operation.tag = tag;
+  operation.range = Range{};
+  operation.target = std::move(target);
+  operation.moves = moves_;
+  for (uint32_t i = 0; i < item.payload_blocks(); ++i) {
+    if (!item.payload.empty()) {
+      std::memcpy(Writable(operation.target, i), item.payload.data() + size_t{i} * kBlockBytes,
+                  kBlockBytes);
+      continue;
+    }
+    operation.from_disk.push_back(
+        {.index = i,
+         .crc = item.crc[i],
+         .offset_bytes = geometry_.log_place(item.position + uint64_t{i} * kBlockBytes)});
+  }
+  Submit(slot, tag_base, out);
+}
+
+void Reads::Submit(uint32_t slot, DiskTag tag_base, Output out) {
+  Operation& operation = *ops_[slot];
+  ++operation.attempts;
+  const std::vector<Block>& blocks = operation.from_disk;
+  for (size_t i = 0; i < blocks.size();) {
+    size_t end = i + 1;
+    while (end < blocks.size() && blocks[end].index == blocks[end - 1].index + 1 &&
+           blocks[end].offset_bytes == blocks[end - 1].offset_bytes + kBlockBytes) {
+      ++end;
+    }
+    const Slice into = operation.target.Sub(blocks[i].index * kBlockBytes,
+                                            static_cast<uint32_t>(end - i) * kBlockBytes);
+    out.effects.Read(options_.device, blocks[i].offset_bytes, std::span(&into, 1), tag_base + slot);
+    ++operation.outstanding;
+    i = end;
+  }
+  if (operation.outstanding == 0) Finish(slot, DoneStatus::kOk, out.done);
+}
+
+void Reads::OnDiskDone(uint64_t slot, DiskStatus status, DiskTag tag_base, Output out) {
+  CHECK_LT(slot, ops_.size());
+  Operation& operation = *ops_[slot];
+  CHECK(operation.active);
+  if (status != DiskStatus::kOk) operation.io_error = true;
+  if (--operation.outstanding > 0) return;
+
+  bool good = !operation.io_error;
+  for (const Block& block : operation.from_disk) {
+    if (!good) break;
+    const std::span<const std::byte> bytes(Writable(operation.target, block.index), kBlockBytes);
+    good = Crc32c(bytes) == block.crc;
+  }
+  if (good) {
+    Finish(static_cast<uint32_t>(slot), DoneStatus::kOk, out.done);
+    return;
+  }
+  const bool moved = operation.moves != moves_;
+  const bool is_entry = operation.range.count == 0;
+  if (moved && is_entry) {
+    Finish(static_cast<uint32_t>(slot), DoneStatus::kNotFound, out.done);
+    return;
+  }
+  if (moved && operation.attempts < kAttemptsMax) {
+    operation.io_error = false;
+    Resolve(operation);
+    Submit(static_cast<uint32_t>(slot), tag_base, out);
+    return;
+  }
+  ++counters_->checksum_errors;
+  Finish(static_cast<uint32_t>(slot), DoneStatus::kCorrupt, out.done);
+}
+
+void Reads::Finish(uint32_t slot, DoneStatus status, std::vector<Done>& done) {
+  Operation& operation = *ops_[slot];
+  done.push_back({.tag = operation.tag, .status = status});
+  operation.active = false;
+  operation.target = Slice();
+  free_.push_back(slot);
+}
+
+void Reads::Fail(std::vector<Done>& done) {
+  for (uint32_t slot = 0; slot < ops_.size(); ++slot) {
+    if (ops_[slot]->active) Finish(slot, DoneStatus::kFailed, done);
+  }
+}
+
+}  // namespace gabion::store

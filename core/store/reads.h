@@ -1,0 +1,70 @@
+// Reads on their way: where each block is, which disk reads fetch it, and whether it is what it
+// should be. A block may move (destaging, relocation) while its read waits; a mismatch is therefore
+// looked up again before it is believed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/store/state.h"
+
+namespace gabion::store {
+
+class Reads {
+ public:
+  Reads(const Options& options, const DeviceState* state, Counters* counters);
+  void Open(const Geometry& geometry) { geometry_ = geometry; }
+
+  struct Range {
+    SliceId slice;
+    ChunkKey key;
+    uint32_t first_block = 0;
+    uint32_t count = 0;
+  };
+  void Start(const Range& range, Slice target, Tag tag, DiskTag tag_base, Output out);
+  // One entry's payload; `item` is not touched after the call.
+  void StartItem(const Item& item, Slice target, Tag tag, DiskTag tag_base, Output out);
+
+  // `slot`: what was added to tag_base.
+  void OnDiskDone(uint64_t slot, DiskStatus status, DiskTag tag_base, Output out);
+  void Fail(std::vector<Done>& done);
+  // Something that a read may have been looking at was given away.
+  void PlacesMoved() { ++moves_; }
+
+  uint32_t in_flight() const { return static_cast<uint32_t>(ops_.size() - free_.size()); }
+
+ private:
+  struct Block {
+    uint32_t index = 0;  // in the target
+    uint32_t crc = 0;
+    uint64_t offset_bytes = 0;  // on the device
+  };
+  struct Operation {
+    bool active = false;
+    Tag tag = 0;
+    Range range;  // count 0: an entry
+    Slice target;
+    std::vector<Block> from_disk;
+    uint32_t outstanding = 0;
+    uint32_t attempts = 0;
+    uint64_t moves = 0;
+    bool io_error = false;
+  };
+
+  uint32_t NewOperation();
+  // Fills `from_disk`; copies or zeroes the rest.
+  void Resolve(Operation& operation);
+  void Submit(uint32_t slot, DiskTag tag_base, Output out);
+  void Finish(uint32_t slot, DoneStatus status, std::vector<Done>& done);
+
+  Options options_;
+  const DeviceState* state_;
+  Counters* counters_;
+  Geometry geometry_;
+  std::vector<std::unique_ptr<Operation>> ops_;
+  std::vector<uint32_t> free_;
+  uint64_t moves_ = 0;
+};
+
+}  // namespace gabion::store

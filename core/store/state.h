@@ -1,0 +1,193 @@
+// What a store knows: its replicas, their entries in the log, the index of those, and the homes.
+// The methods that change it are the records of the log, one each: the live store calls them when
+// it queues a record, recovery calls the same ones when it reads the record back. So what they do
+// may depend only on the record and on the state that earlier records made, never on what destaging
+// did meanwhile.
+#pragma once
+
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/container/inlined_vector.h"
+#include "core/base/buffer.h"
+#include "core/base/ids.h"
+#include "core/store/extents.h"
+#include "core/store/layout.h"
+#include "core/store/requests.h"
+#include "core/store/store.h"
+
+namespace gabion::store {
+
+// The place of an item in a slice's order. serial 0: the entry `id`; else a copy or a drop that
+// follows the entry `id` and comes before the next one.
+struct ItemKey {
+  EntryId id;
+  uint64_t serial = 0;
+  auto operator<=>(const ItemKey&) const = default;
+};
+
+enum class ItemKind : uint8_t { kWrite = 1, kZero = 2, kTrim = 3, kCopy = 4, kDrop = 5 };
+
+// An entry, a copy or a drop whose content is (also) in the log.
+struct Item {
+  SliceId slice;
+  ItemKey key;
+  ItemKind kind{};
+  wire::EntryHeader header;              // of copies and drops: only the range
+  uint16_t present = 0;                  // kCopy: blocks with data
+  Epoch modified_epoch;                  // kCopy, kDrop: of every extent that it covers
+  absl::InlinedVector<uint32_t, 2> crc;  // one for each block with data
+
+  uint64_t position = 0;  // of its first payload block, or of its batch; 0: not in a batch yet
+  uint64_t number = 0;    // tells items of one position apart
+  uint32_t versions = 0;  // in the index
+  uint32_t pending = 0;   // records in the log's queue that refer to it
+  bool orphan = false;    // not in the state any more, only in the queue
+  bool durable = false;
+  Slice payload;  // until it can be read from the log
+
+  ChunkKey chunk() const { return {header.vtree, header.version, header.chunk}; }
+  uint32_t payload_blocks() const { return static_cast<uint32_t>(crc.size()); }
+  uint32_t end_block() const { return uint32_t{header.first_block} + header.block_count; }
+  // Index into the payload of a block of the chunk that the item covers; nothing: it reads as
+  // zeroes.
+  std::optional<uint32_t> PayloadIndex(uint32_t block) const;
+};
+
+struct VersionKey {
+  uint32_t block = 0;
+  ItemKey item;
+  auto operator<=>(const VersionKey&) const = default;
+};
+
+inline constexpr uint32_t kNoPlace = UINT32_MAX;
+
+// An extent's content outside the log.
+struct Home {
+  uint32_t extent = 0;
+  uint32_t place = kNoPlace;  // none: nothing is present
+  uint16_t present = 0;
+  Epoch modified;
+  std::array<uint32_t, kBlocksPerExtent> crc{};
+};
+
+struct Chunk {
+  // When it came into being, as far as known: extents without a home of their own count as modified
+  // then, because their absence may be the news.
+  Epoch born;
+  absl::btree_map<VersionKey, Item*> versions;
+  std::vector<Home> homes;                                 // by extent
+  std::array<uint32_t, kExtentsPerChunk> data_versions{};  // versions that need an extent
+  uint16_t claimed = 0;                                    // extents that the log will newly take
+
+  Home* FindHome(uint32_t extent);
+  const Home* FindHome(uint32_t extent) const;
+  // The newest version of a block; null: none in the log.
+  const Item* Newest(uint32_t block) const;
+  bool HasData(uint32_t block) const;
+  Epoch Modified(uint32_t extent) const;
+  // As if versions above `limit` were not there.
+  Epoch ModifiedUpTo(uint32_t extent, ItemKey limit) const;
+};
+
+struct Replica {
+  SliceFacts facts;
+  EntryId
+      start;  // (started epoch, start): entries up to it are committed (store.h, EpochStartRecord)
+  EntryId floor;  // entries up to it cannot be voided: they may be in their homes already
+  uint64_t next_serial = 1;
+  absl::btree_map<ItemKey, std::unique_ptr<Item>> items;
+  absl::btree_map<ChunkKey, Chunk> chunks;
+  RequestTable requests;
+
+  // Not part of the durable state.
+  uint64_t uid = 0;               // tells a replica from a later one of the same slice
+  uint64_t renumbered = 0;        // changes with every record that renames or voids
+  uint32_t renumber_pending = 0;  // such records that are not durable yet
+
+  // What destaging may take once the floor is there.
+  EntryId CommittedUpTo() const;
+};
+
+struct VoidRecord {
+  EntryId end;
+  EntryId keep;  // the floor when it was made
+};
+
+class DeviceState {
+ public:
+  void Reset(uint32_t extents_total);
+
+  // ---- Records. False, or null: the record does not fit the state; nothing changed.
+  Item* AddEntry(SliceId slice, const wire::EntryHeader& entry, std::span<const uint32_t> crc);
+  Item* AddCopy(SliceId slice, const ChunkKey& key, uint32_t extent, uint16_t present,
+                Epoch modified_epoch, EntryId after, std::span<const uint32_t> crc);
+  Item* AddDrop(SliceId slice, const ChunkKey& key, EntryId after);
+  bool StartEpoch(SliceId slice, const EpochStartRecord& record, EntryId keep);
+  bool VoidAbove(SliceId slice, const VoidRecord& record);
+  bool SetCommitPoint(SliceId slice, EntryId commit_point);
+  bool SetNeedsResync(SliceId slice, bool value);
+  bool SetInSync(SliceId slice, Epoch epoch, uint64_t issuer);
+  bool DropSlice(SliceId slice);
+  bool AddRequests(SliceId slice, std::span<const wire::RequestRecord> records);
+  bool SetFloor(SliceId slice, EntryId floor);
+  void DropClient(SdcId client, Incarnation below);
+
+  // ---- Places of items in the log.
+  void Place(Item* item, uint64_t position);
+  // Oldest first.
+  const absl::btree_map<std::pair<uint64_t, uint64_t>, Item*>& by_position() const {
+    return by_position_;
+  }
+  void MarkAllDurable();  // recovery: everything that was read is
+  void SweepOrphans();    // frees those that the queue forgot
+
+  // ---- Destaging.
+  // Replaces the home of an extent and forgets the `versions` that it now contains.
+  void SetHome(Replica& replica, const ChunkKey& key, const Home& home,
+               std::span<const VersionKey> versions);
+
+  // ---- Checkpoint.
+  Replica* CreateReplica(SliceId slice);
+  bool InsertItem(Replica& replica, std::unique_ptr<Item> item, bool with_versions);
+  bool InsertVersion(Replica& replica, const ChunkKey& key, uint32_t block, Item* item);
+  bool InsertHome(Replica& replica, const ChunkKey& key, const Home& home);
+
+  Replica* Find(SliceId slice);
+  const Replica* Find(SliceId slice) const;
+  const absl::btree_map<SliceId, std::unique_ptr<Replica>>& replicas() const { return replicas_; }
+  absl::btree_map<SliceId, std::unique_ptr<Replica>>& replicas() { return replicas_; }
+  ExtentTable& extents() { return extents_; }
+  const ExtentTable& extents() const { return extents_; }
+  // Extents that the log will take when it is destaged.
+  uint64_t claims() const { return claims_; }
+  const Chunk* FindChunk(SliceId slice, const ChunkKey& key) const;
+
+  // Everything agrees with everything; O(size).
+  void Check() const;
+
+ private:
+  Item* Insert(Replica& replica, std::unique_ptr<Item> item);
+  void Remove(Replica& replica, ItemKey key);
+  void RenameItem(Replica& replica, ItemKey from, ItemKey to);
+  void EraseVersion(Replica& replica, const ChunkKey& key, VersionKey version);
+  void UpdateClaim(Chunk& chunk, uint32_t extent);
+  void EraseChunkIfEmpty(Replica& replica, const ChunkKey& key);
+
+  absl::btree_map<SliceId, std::unique_ptr<Replica>> replicas_;
+  ExtentTable extents_;
+  absl::btree_map<std::pair<uint64_t, uint64_t>, Item*> by_position_;
+  std::vector<std::unique_ptr<Item>> orphans_;
+  uint64_t claims_ = 0;
+  uint64_t next_number_ = 1;
+  uint64_t next_uid_ = 1;
+};
+
+}  // namespace gabion::store

@@ -1,0 +1,466 @@
+#include "core/store/store_impl.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "core/base/check.h"
+#include "core/base/mix.h"
+
+namespace gabion::store {
+
+StoreImpl::StoreImpl(const Options& options)
+    : options_(options),
+      log_(options, &state_, &counters_),
+      reads_(options, &state_, &counters_),
+      destager_(options, &state_, &log_, &counters_),
+      checkpointer_(options, &state_, &log_, &counters_) {
+  CHECK(options.pool != nullptr);
+}
+
+// ---- Life
+// ------------------------------------------------------------------------------------------
+
+void StoreImpl::Format(const Now& now, const DeviceInfo& info, const Identity& identity, bool force,
+                       Tag tag, Output out) {
+  CHECK(phase_ == State::kClosed && recovery_ == nullptr);
+  phase_ = State::kFormatting;
+  identity_ = identity;
+  open_tag_ = tag;
+  recovery_ = std::make_unique<Recovery>(options_, &state_);
+  recovery_->StartFormat(now, info, identity, force);
+  Pump(now, out);
+}
+
+void StoreImpl::Open(const Now& now, const DeviceInfo& info, const Identity& identity, Tag tag,
+                     Output out) {
+  CHECK(phase_ == State::kClosed && recovery_ == nullptr);
+  phase_ = State::kRecovering;
+  identity_ = identity;
+  open_tag_ = tag;
+  recovery_ = std::make_unique<Recovery>(options_, &state_);
+  recovery_->StartOpen(info, identity);
+  Pump(now, out);
+}
+
+void StoreImpl::Close(const Now& now, Tag tag, Output out) {
+  if (!Accept(tag, out)) return;
+  close_tag_ = tag;
+  log_.FlushCommitPoints();
+  checkpoint_wanted_ = true;
+  Pump(now, out);
+}
+
+void StoreImpl::BecomeOpen(const Now& now, Output out) {
+  const Superblock& superblock = recovery_->superblock();
+  geometry_ = superblock.geometry();
+  log_.Open({.superblock = superblock,
+             .head = recovery_->head(),
+             .tail = superblock.tail_position,
+             .last_crc = recovery_->last_crc()});
+  reads_.Open(geometry_);
+  destager_.Open(geometry_);
+  checkpointer_.Open(superblock);
+  if (recovery_->damaged()) {
+    // The verdict stays in the superblocks until a checkpoint holds it, replica by replica.
+    checkpoint_wanted_ = true;
+    out.effects.Log(
+        Severity::kError,
+        absl::StrFormat("device %s: the log is damaged at %d; every replica on it needs "
+                        "resync",
+                        ToString(identity_.device), recovery_->head()));
+  }
+  recovery_.reset();
+  phase_ = State::kOpen;
+  round_ended_ = now.boot;
+  out.done.push_back({.tag = open_tag_, .status = DoneStatus::kOk});
+}
+
+void StoreImpl::Fail(std::string reason, Output out) {
+  if (phase_ == State::kFailed) return;
+  const bool was_open = phase_ == State::kOpen;
+  phase_ = State::kFailed;
+  error_ = absl::StrFormat("device %s: %s", ToString(identity_.device), reason);
+  out.effects.Log(Severity::kError, error_);
+  log_.Fail(out.done);
+  reads_.Fail(out.done);
+  if (!was_open) out.done.push_back({.tag = open_tag_, .status = DoneStatus::kFailed});
+  if (close_tag_) out.done.push_back({.tag = *close_tag_, .status = DoneStatus::kFailed});
+  close_tag_.reset();
+  recovery_.reset();
+  if (timer_ != kNever) out.effects.CancelTimer(options_.timer);
+  timer_ = kNever;
+}
+
+bool StoreImpl::Accept(Tag tag, Output out) {
+  if (phase_ == State::kOpen && !close_tag_) return true;
+  out.done.push_back({.tag = tag, .status = DoneStatus::kFailed});
+  return false;
+}
+
+// ---- Events
+// ----------------------------------------------------------------------------------------
+
+void StoreImpl::OnDiskDone(const Now& now, const DiskDoneEvent& event, Output out) {
+  if (phase_ == State::kFailed || phase_ == State::kClosed) return;
+  const auto kind = static_cast<TagKind>(event.tag >> kTagShift);
+  const uint64_t slot = event.tag & ((uint64_t{1} << kTagShift) - 1);
+  const bool ok = event.status == DiskStatus::kOk;
+  if (event.status == DiskStatus::kDeviceGone && recovery_ == nullptr) {
+    Fail("it is gone", out);
+    return;
+  }
+  switch (kind) {
+    case TagKind::kRecovery:
+      CHECK(recovery_ != nullptr);
+      recovery_->OnDiskDone(event.status);
+      break;
+    case TagKind::kLog:
+      if (!ok) {
+        Fail("a write to its log failed", out);
+        return;
+      }
+      log_.OnWritten(now, out.done);
+      break;
+    case TagKind::kCheckpoint:
+      if (!ok) {
+        Fail("a write or flush of its metadata failed", out);
+        return;
+      }
+      checkpointer_.OnDiskDone();
+      if (checkpointer_.idle()) reads_.PlacesMoved();
+      break;
+    case TagKind::kDestage:
+      if (!destager_.OnDiskDone(slot, event.status)) {
+        Fail("a write of data failed", out);
+        return;
+      }
+      break;
+    case TagKind::kRead:
+      reads_.OnDiskDone(slot, event.status, TagBase(TagKind::kRead), out);
+      break;
+  }
+  Pump(now, out);
+}
+
+void StoreImpl::OnTimer(const Now& now, Output out) {
+  timer_ = kNever;
+  if (retry_at_ <= now.boot) retry_at_ = kNever;
+  Pump(now, out);
+}
+
+void StoreImpl::Pump(const Now& now, Output out) {
+  memory_short_ = false;
+  if (recovery_ != nullptr) PumpRecovery(now, out);
+  if (phase_ == State::kOpen) PumpOpen(now, out);
+  if (memory_short_) retry_at_ = SaturatingAdd(now.boot, kMemoryRetryDelay);
+  if (phase_ != State::kFailed) UpdateTimer(now, out);
+}
+
+void StoreImpl::PumpRecovery(const Now& now, Output out) {
+  if (!recovery_->Advance(TagBase(TagKind::kRecovery), out.effects)) memory_short_ = true;
+  if (recovery_->phase() == Recovery::Phase::kFailed) {
+    const std::string reason = recovery_->error();
+    Fail(reason, out);
+    return;
+  }
+  if (!recovery_->formatting()) phase_ = State::kRecovering;
+  if (recovery_->phase() == Recovery::Phase::kDone) BecomeOpen(now, out);
+}
+
+void StoreImpl::PumpOpen(const Now& now, Output out) {
+  while (true) {
+    const auto progress = [this] {
+      return std::tuple(destager_.phase(), checkpointer_.phase(), log_.head(),
+                        log_.control_durable(), in_round_);
+    };
+    const auto before = progress();
+    bool memory = log_.Advance(now, TagBase(TagKind::kLog), out.effects);
+    std::string error;
+    memory &= checkpointer_.Advance(TagBase(TagKind::kCheckpoint), out.effects, &error);
+    if (!error.empty()) {
+      Fail(error, out);
+      return;
+    }
+    // With the log full and idle, the drain before a checkpoint would wait for ever.
+    if (checkpointer_.phase() == Checkpointer::Phase::kDraining && log_.blocked() &&
+        !log_.in_flight() && memory) {
+      Fail("its log is too small for what is in flight", out);
+      return;
+    }
+    memory &= destager_.Advance(TagBase(TagKind::kDestage), out.effects);
+    if (!memory) memory_short_ = true;
+    Maintain(now, out);
+    if (before == progress()) break;
+  }
+  if (!close_tag_ || checkpoint_wanted_ || in_round_ || !checkpointer_.idle()) return;
+  if (!log_.idle() || reads_.in_flight() > 0) return;
+  out.done.push_back({.tag = *close_tag_, .status = DoneStatus::kOk});
+  close_tag_.reset();
+  phase_ = State::kClosed;
+}
+
+// ---- Rounds of destaging and checkpoint
+// --------------------------------------------------------------
+
+uint64_t StoreImpl::RoundSignature() const {
+  return mix64(log_.head()) ^ mix64(log_.used() + 1) ^ mix64(changes_ + 2) ^
+         mix64(state_.extents().pending() + 3);
+}
+
+bool StoreImpl::LogPressure() const {
+  const uint64_t area = geometry_.area_bytes;
+  const uint64_t estimate = checkpointer_.bytes_estimate();
+  return log_.used() > geometry_.log_bytes / 4 || log_.blocked() ||
+         (estimate > area / 4 * 3 &&
+          estimate - checkpointer_.superblock().checkpoint_bytes > area / 8);
+}
+
+bool StoreImpl::ExtentPressure() const {
+  if (extents_free() >= geometry_.extents_total / 16) return false;
+  return state_.extents().pending() > 0 || !state_.by_position().empty();
+}
+
+void StoreImpl::Maintain(const Now& now, Output out) {
+  if (!destager_.idle() || !checkpointer_.idle()) return;
+  if (in_round_) {
+    // Destaging is over, or the checkpoint after it.
+    if (checkpoint_wanted_) {
+      checkpoint_wanted_ = false;
+      checkpointer_.Start();
+      return;
+    }
+    in_round_ = false;
+    round_signature_ = RoundSignature();
+    round_ended_ = now.boot;
+  }
+  if (checkpoint_wanted_) {  // closing, or a verdict to keep
+    in_round_ = true;
+    return;
+  }
+  if (close_tag_) return;
+  if (RoundSignature() == round_signature_) return;
+  const bool log_pressure = LogPressure();
+  const bool extent_pressure = now.boot >= round_ended_ + kSealDelay && ExtentPressure();
+  const bool idle = now.boot >= log_.last_activity() + kIdleDelay;
+  if (!log_pressure && !extent_pressure && !idle) return;
+  if (idle && !log_pressure && !destager_.HasWork() && state_.extents().pending() == 0) {
+    round_signature_ = RoundSignature();  // nothing to do until something happens
+    return;
+  }
+  const uint64_t ring = geometry_.log_bytes;
+  const uint64_t tail = log_.head() - log_.used();
+  destager_.Start(log_pressure ? ring / 8 : UINT64_MAX, log_pressure ? tail + ring / 8 : 0);
+  in_round_ = true;
+  checkpoint_wanted_ = true;
+  if (destager_.out_of_extents()) {
+    out.effects.Log(Severity::kCritical, "no free extents for what is in the log");
+  }
+}
+
+void StoreImpl::UpdateTimer(const Now& now, Output out) {
+  Instant when = std::min(log_.deadline(), retry_at_);
+  if (phase_ == State::kOpen && !in_round_ && RoundSignature() != round_signature_) {
+    if (!state_.by_position().empty() || state_.extents().pending() > 0) {
+      when = std::min(when, log_.last_activity() + kIdleDelay);
+      if (ExtentPressure()) when = std::min(when, round_ended_ + kSealDelay);
+    }
+  }
+  if (phase_ != State::kOpen) when = retry_at_;
+  when = when == kNever ? kNever : std::max(when, now.boot);
+  if (when == timer_) return;
+  timer_ = when;
+  if (when == kNever) {
+    out.effects.CancelTimer(options_.timer);
+  } else {
+    out.effects.SetTimer(options_.timer, when);
+  }
+}
+
+// ---- Slices
+// ----------------------------------------------------------------------------------------
+
+void StoreImpl::Queue(Replica* replica, SliceId slice, Item* item, Slice payload, bool renumbers,
+                      Tag tag) {
+  QueuedRecord record;
+  record.item = item;
+  record.tag = tag;
+  record.slice = slice;
+  record.renumbers = renumbers;
+  if (replica != nullptr) {
+    if (renumbers) ++replica->renumber_pending;
+    record.uid = replica->uid;
+    record.renumbered = replica->renumbered;
+    record.last = replica->facts.last;
+  }
+  if (item != nullptr) {
+    counters_.user_bytes += payload.size();
+    item->payload = payload;
+    record.payload = std::move(payload);
+  }
+  log_.Queued(std::move(record));
+}
+
+void StoreImpl::StartEpoch(const Now& now, SliceId slice, const EpochStartRecord& record, Tag tag,
+                           Output out) {
+  if (!Accept(tag, out)) return;
+  EntryId keep = record.end;
+  if (const Replica* before = state_.Find(slice); before != nullptr) {
+    keep = std::max(keep, before->floor);
+    const EntryId committed = before->facts.commit_point;
+    if (record.renames.empty() || record.renames.front().from > committed) {
+      keep = std::max(keep, committed);
+    }
+  }
+  log_.Queue().EpochStart(slice, record, keep);
+  CHECK(state_.StartEpoch(slice, record, keep)) << "epoch start that does not fit the replica";
+  Queue(state_.Find(slice), slice, nullptr, {}, true, tag);
+  ++changes_;
+  Pump(now, out);
+}
+
+void StoreImpl::VoidAbove(const Now& now, SliceId slice, EntryId end, Tag tag, Output out) {
+  if (!Accept(tag, out)) return;
+  Replica* replica = state_.Find(slice);
+  if (replica == nullptr) {
+    out.done.push_back({.tag = tag, .status = DoneStatus::kNotFound});
+    return;
+  }
+  const VoidRecord record{.end = end, .keep = replica->floor};
+  log_.Queue().Void(slice, record);
+  CHECK(state_.VoidAbove(slice, record));
+  Queue(replica, slice, nullptr, {}, true, tag);
+  ++changes_;
+  Pump(now, out);
+}
+
+void StoreImpl::SetNeedsResync(const Now& now, SliceId slice, bool value, Tag tag, Output out) {
+  if (!Accept(tag, out)) return;
+  if (!state_.SetNeedsResync(slice, value)) {
+    out.done.push_back({.tag = tag, .status = DoneStatus::kNotFound});
+    return;
+  }
+  log_.Queue().NeedsResync(slice, value);
+  Queue(nullptr, slice, nullptr, {}, false, tag);
+  Pump(now, out);
+}
+
+void StoreImpl::SetInSync(const Now& now, SliceId slice, Epoch epoch, uint64_t issuer, Tag tag,
+                          Output out) {
+  if (!Accept(tag, out)) return;
+  if (!state_.SetInSync(slice, epoch, issuer)) {
+    out.done.push_back({.tag = tag, .status = DoneStatus::kNotFound});
+    return;
+  }
+  log_.Queue().InSync(slice, epoch, issuer);
+  Queue(nullptr, slice, nullptr, {}, false, tag);
+  Pump(now, out);
+}
+
+void StoreImpl::DropSlice(const Now& now, SliceId slice, Tag tag, Output out) {
+  if (!Accept(tag, out)) return;
+  // Logged even when it is gone: the drop before may not be durable yet.
+  state_.DropSlice(slice);
+  log_.Queue().DropSlice(slice);
+  Queue(nullptr, slice, nullptr, {}, false, tag);
+  ++changes_;
+  Pump(now, out);
+}
+
+// ---- Entries
+// ---------------------------------------------------------------------------------------
+
+void StoreImpl::Append(const Now& now, SliceId slice, const wire::EntryHeader& entry, Slice payload,
+                       std::span<const uint32_t> block_crc, Tag tag, Output out) {
+  if (!Accept(tag, out)) return;
+  const uint32_t blocks = entry.kind == wire::EntryKind::kWrite ? entry.block_count : 0;
+  CHECK_EQ(payload.size(), uint64_t{blocks} * kBlockBytes);
+  Item* item = state_.AddEntry(slice, entry, block_crc);
+  CHECK(item != nullptr) << "entry out of order: " << ToString(entry.id);
+  log_.Queue().Entry(slice, entry, blocks);
+  Queue(state_.Find(slice), slice, item, std::move(payload), false, tag);
+  ++counters_.entries;
+  Pump(now, out);
+}
+
+void StoreImpl::SetCommitPoint(const Now& now, SliceId slice, EntryId commit_point, Output out) {
+  if (phase_ != State::kOpen) return;
+  if (!state_.SetCommitPoint(slice, commit_point)) return;
+  log_.CommitPointMoved(now, slice);
+  ++changes_;
+  Pump(now, out);
+}
+
+void StoreImpl::AppendCopy(const Now& now, SliceId slice, const ChunkKey& key, uint16_t extent,
+                           uint16_t present, Epoch modified_epoch, EntryId after, Slice payload,
+                           std::span<const uint32_t> block_crc, Tag tag, Output out) {
+  if (!Accept(tag, out)) return;
+  CHECK_EQ(payload.size(), block_crc.size() * kBlockBytes);
+  Item* item = state_.AddCopy(slice, key, extent, present, modified_epoch, after, block_crc);
+  CHECK(item != nullptr) << "copy that does not fit the replica";
+  log_.Queue().Copy(slice, key, extent, present, modified_epoch, after);
+  Queue(nullptr, slice, item, std::move(payload), false, tag);
+  Pump(now, out);
+}
+
+void StoreImpl::AppendDrop(const Now& now, SliceId slice, const ChunkKey& key, EntryId after,
+                           Tag tag, Output out) {
+  if (!Accept(tag, out)) return;
+  Item* item = state_.AddDrop(slice, key, after);
+  CHECK(item != nullptr) << "drop in a slice that is not here";
+  log_.Queue().Drop(slice, key, after);
+  Queue(nullptr, slice, item, {}, false, tag);
+  Pump(now, out);
+}
+
+void StoreImpl::AppendRequests(const Now& now, SliceId slice,
+                               std::span<const wire::RequestRecord> records, Tag tag, Output out) {
+  if (!Accept(tag, out)) return;
+  CHECK(state_.AddRequests(slice, records)) << "request ids for a slice that is not here";
+  while (records.size() > kRequestsPerRecord) {
+    log_.Queue().Requests(slice, records.first(kRequestsPerRecord));
+    log_.Queued({});
+    records = records.subspan(kRequestsPerRecord);
+  }
+  log_.Queue().Requests(slice, records);
+  Queue(nullptr, slice, nullptr, {}, false, tag);
+  Pump(now, out);
+}
+
+void StoreImpl::DropClient(const Now& now, SdcId client, Incarnation below, Output out) {
+  if (phase_ != State::kOpen || close_tag_) return;
+  state_.DropClient(client, below);
+  log_.Queue().DropClient(client, below);
+  log_.Queued({});
+  Pump(now, out);
+}
+
+void StoreImpl::Read(const Now& now, SliceId slice, const ChunkKey& key, uint32_t first_block,
+                     uint32_t count, Slice target, Tag tag, Output out) {
+  if (!Accept(tag, out)) return;
+  reads_.Start({.slice = slice, .key = key, .first_block = first_block, .count = count},
+               std::move(target), tag, TagBase(TagKind::kRead), out);
+  UpdateTimer(now, out);
+}
+
+void StoreImpl::ReadEntry(const Now& now, SliceId slice, EntryId id, Slice target,
+                          std::span<uint32_t> block_crc, Tag tag, Output out) {
+  if (!Accept(tag, out)) return;
+  const Replica* replica = state_.Find(slice);
+  const Item* item = nullptr;
+  if (replica != nullptr && id > replica->floor) {
+    const auto found = replica->items.find(ItemKey{id, 0});
+    if (found != replica->items.end()) item = found->second.get();
+  }
+  if (item == nullptr) {
+    out.done.push_back({.tag = tag, .status = DoneStatus::kNotFound});
+    return;
+  }
+  CHECK_GE(block_crc.size(), item->crc.size());
+  std::copy(item->crc.begin(), item->crc.end(), block_crc.begin());
+  reads_.StartItem(*item, std::move(target), tag, TagBase(TagKind::kRead), out);
+  UpdateTimer(now, out);
+}
+
+}  // namespace gabion::store

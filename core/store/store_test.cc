@@ -1,0 +1,67 @@
+#include "core/store/store.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "core/store/test_store.h"
+
+namespace gabion::store {
+namespace {
+
+using Stamps = std::vector<uint64_t>;
+constexpr SliceId kSlice{1};
+
+class StoreTest : public ::testing::Test {
+ protected:
+  StoreTest() : test_(TestStore::Options{}) {}
+
+  void FormatAndStart() {
+    ASSERT_TRUE(test_.Format()) << test_.store().error();
+    EXPECT_EQ(test_.Await(test_.Start(kSlice, {.epoch = Epoch(1), .issuer = 9})), DoneStatus::kOk);
+  }
+  void Reopen() {
+    test_.NewProcess();
+    ASSERT_TRUE(test_.Open()) << test_.store().error();
+  }
+
+  TestStore test_;
+};
+
+TEST_F(StoreTest, KeepsWhatWasWrittenOverARestart) {
+  FormatAndStart();
+  EXPECT_EQ(test_.Await(test_.Append(kSlice, test_.Write(Entry(1, 1), 3, 10, 4), 100)),
+            DoneStatus::kOk);
+  EXPECT_EQ(test_.Read(kSlice, TestKey(3), 9, 6), (Stamps{0, 100, 101, 102, 103, 0}));
+  Reopen();
+  EXPECT_EQ(test_.Read(kSlice, TestKey(3), 9, 6), (Stamps{0, 100, 101, 102, 103, 0}));
+  const SliceFacts* facts = test_.store().Find(kSlice);
+  ASSERT_NE(facts, nullptr);
+  EXPECT_EQ(facts->last_durable, Entry(1, 1));
+  EXPECT_EQ(facts->issuer, 9u);
+  EXPECT_EQ(test_.store().Tail(kSlice).size(), 1u);
+  test_.store().CheckInvariants();
+}
+
+TEST_F(StoreTest, DestagesCommittedEntriesWhenIdle) {
+  FormatAndStart();
+  test_.Await(test_.Append(kSlice, test_.Write(Entry(1, 1), 3, 10, 10), 100));
+  test_.Await(test_.Append(kSlice, test_.Write(Entry(1, 2), 3, 12, 1), 200));
+  test_.Commit(kSlice, Entry(1, 1));
+  const uint64_t free_before = test_.store().capacity().extents_free;
+  test_.Quiesce();
+  EXPECT_EQ(test_.store().counters().destaged_blocks, 10u);
+  EXPECT_EQ(test_.store().FindEntry(kSlice, Entry(1, 1)), nullptr);
+  EXPECT_NE(test_.store().FindEntry(kSlice, Entry(1, 2)), nullptr);
+  EXPECT_EQ(test_.store().capacity().extents_free, free_before);
+  const Stamps want{100, 101, 200, 103, 104, 105, 106, 107, 108, 109};
+  EXPECT_EQ(test_.Read(kSlice, TestKey(3), 10, 10), want);
+  test_.store().CheckInvariants();
+  Reopen();
+  test_.store().CheckInvariants();
+  EXPECT_EQ(test_.Read(kSlice, TestKey(3), 10, 10), want);
+  EXPECT_EQ(test_.store().capacity().extents_free, free_before);
+}
+
+}  // namespace
+}  // namespace gabion::store
