@@ -62,13 +62,17 @@ void Io::TrySend(Context& context, SlotTag tag) {
 void Io::Send(Context& context, SlotTag tag, SdsSession& session, const VolumeInfo& volume,
               Route route) {
   // Each attempt has a tag of its own, so that late answers to earlier ones miss.
-  std::optional<Part> taken = parts_.Take(tag);
-  CHECK(taken.has_value());
-  const std::optional<SlotTag> new_tag = parts_.Insert(std::move(*taken));
-  CHECK(new_tag.has_value());
-  Part& part = *parts_.Find(*new_tag);
+  if (parts_.Find(tag)->attempts > 0) {
+    ++counters_.retries;
+    std::optional<Part> taken = parts_.Take(tag);
+    CHECK(taken.has_value());
+    const std::optional<SlotTag> renewed = parts_.Insert(std::move(*taken));
+    CHECK(renewed.has_value());
+    tag = *renewed;
+  }
+  Part& part = *parts_.Find(tag);
   ++counters_.attempts;
-  if (part.attempts++ > 0) ++counters_.retries;
+  ++part.attempts;
   part.state = PartState::kSent;
   part.reign = route.reign;
   part.snap_number = volume.snap_number;
@@ -76,7 +80,7 @@ void Io::Send(Context& context, SlotTag tag, SdsSession& session, const VolumeIn
 
   wire::WriteRequest& message = part.message;
   message.target.reign = route.reign;
-  message.tag = new_tag->value();
+  message.tag = tag.value();
   if (part.is_read) {
     context.effects.Send(session.link.conn(),
                          wire::ReadRequest{.target = message.target, .tag = message.tag});
@@ -91,8 +95,9 @@ void Io::Send(Context& context, SlotTag tag, SdsSession& session, const VolumeIn
 void Io::OnWriteReply(Context& context, SdsSession& session, const wire::WriteReply& reply) {
   const SlotTag tag(reply.tag);
   Part* part = parts_.Find(tag);
-  if (part == nullptr) return;  // of an attempt that is no longer waited for
-  if (part->state != PartState::kSent || part->session != session.index || part->is_read ||
+  // Of an attempt that is no longer waited for.
+  if (part == nullptr || part->state != PartState::kSent) return;
+  if (part->session != session.index || part->is_read ||
       reply.slice != part->message.target.slice || reply.request != part->message.request) {
     ++counters_.malformed;
     return GiveUp(context, session, "an answer does not fit its request");
@@ -106,11 +111,11 @@ void Io::OnReadReply(Context& context, SdsSession& session, const wire::ReadRepl
                      const Slice& payload) {
   const SlotTag tag(reply.tag);
   Part* part = parts_.Find(tag);
-  if (part == nullptr) return;
+  if (part == nullptr || part->state != PartState::kSent) return;
   const wire::IoTarget& target = part->message.target;
   const bool ok = reply.status == wire::Status::kOk;
-  if (part->state != PartState::kSent || part->session != session.index || !part->is_read ||
-      reply.slice != target.slice || (ok && payload.size() != target.length_bytes)) {
+  if (part->session != session.index || !part->is_read || reply.slice != target.slice ||
+      (ok && payload.size() != target.length_bytes)) {
     ++counters_.malformed;
     return GiveUp(context, session, "an answer does not fit its request");
   }

@@ -202,6 +202,18 @@ TEST_F(Retry, AnswersOfAnEarlierAttemptCountForNothing) {
   EXPECT_EQ(world->ErrorOf(write), 0);
 }
 
+TEST_F(Retry, ALateAnswerWhileTheSliceHasNoPrimaryHarmsNobody) {
+  Begin();
+  const UserTag read = world->Read(kMiB, 4096);
+  const auto ask = world->Expect<wire::ReadRequest>(sds);
+  world->MoveAll(4, SdsId());
+  world->Answer(sds, request);
+  world->Refuse(sds, ask, Status::kWrongReign);
+  EXPECT_FALSE(world->Closed(sds));
+  EXPECT_FALSE(world->Replied(write));
+  EXPECT_FALSE(world->Replied(read));
+}
+
 TEST_F(Retry, ANewReignNeedsNoConfirmation) {
   Begin();
   world->Disconnect(sds);
