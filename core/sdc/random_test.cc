@@ -97,7 +97,8 @@ class RandomPeers {
         if (!world_.Quiet(world_.mdm)) world_.ConfirmMap();
         break;
       case 11:
-        world_.Advance(milliseconds(random_.Below(400)));
+        // Long enough, now and then, for a connection to be given up as silent.
+        world_.Advance(milliseconds(random_.Chance(1, 6) ? 2200 : random_.Below(400)));
         while (!world_.Quiet(world_.mdm)) world_.ConfirmMap();
         break;
     }
