@@ -18,7 +18,8 @@ constexpr size_t kConnectionsMax = 4096;
 constexpr size_t kRegistrationsMax = 4096;
 constexpr size_t kAdminCommandsMax = 256;
 constexpr size_t kWaitingMax = 1024;
-constexpr Duration kDeviceTimeout = std::chrono::seconds(30);
+// An answer that is not due after this says so, and what was committed stays.
+constexpr Duration kAnswerTimeout = std::chrono::seconds(30);
 
 }  // namespace
 
@@ -210,12 +211,11 @@ void MdmRole::BeginSdsRegistration(const Now& now, SdsRegistration registration,
 
 void MdmRole::FinishSdsRegistration(const Now& now, const SdsRegistration& registration, SdsId sds,
                                     Effects& effects) {
-  const auto connection = connections_.find(registration.conn);
-  if (connection == connections_.end()) return;
+  if (!connections_.contains(registration.conn)) return;
   const Registrar::Attached attached =
       registrar_.Attach(repository_, sds, registration.conn, registration.request, now.boot);
   if (attached.replaced.valid()) CloseConnection(attached.replaced, effects);
-  connection->second.sds = sds;
+  connections_.at(registration.conn).sds = sds;
   look_again_ = true;
   VoidOldLease(sds);
   proto::Management answer;
@@ -275,8 +275,7 @@ void MdmRole::BeginSdcRegistration(const Now& now, SdcRegistration registration,
 // The answer follows when lower incarnations are fenced (MapStream::Flush).
 void MdmRole::FinishSdcRegistration(const Now& now, const SdcRegistration& registration,
                                     Effects& effects) {
-  const auto connection = connections_.find(registration.conn);
-  if (connection == connections_.end()) {
+  if (!connections_.contains(registration.conn)) {
     // Its lower incarnations may say no more, whoever comes next.
     const ConnId old = maps_.ConnOf(registration.sdc);
     if (old.valid()) CloseConnection(old, effects);
@@ -285,7 +284,7 @@ void MdmRole::FinishSdcRegistration(const Now& now, const SdcRegistration& regis
   const ConnId replaced = maps_.Attach(registration.sdc, registration.conn, registration.tag,
                                        Incarnation(registration.request.incarnation()), now.boot);
   if (replaced.valid()) CloseConnection(replaced, effects);
-  connection->second.sdc = registration.sdc;
+  connections_.at(registration.conn).sdc = registration.sdc;
 }
 
 void MdmRole::OnAdminRequest(const Now& now, ConnId conn, uint64_t tag, proto::AdminRequest request,
@@ -330,10 +329,8 @@ void MdmRole::FinishAdminCommand(const Now& now, const AdminCommand& admin, uint
   waiting.tag = admin.tag;
   waiting.await = AwaitOf(admin.request);
   waiting.id = id;
-  if (waiting.await == Await::kDevice) {
-    waiting.deadline = now.boot + kDeviceTimeout;
-    waiting.name = admin.request.device_add().sds();
-  }
+  waiting.deadline = now.boot + kAnswerTimeout;
+  waiting.name = admin.request.device_add().sds();
   if (waiting.await == Await::kAccessApplied || waiting.await == Await::kAccessDrained) {
     const proto::Volume* volume = repository_.FindVolume(VolumeId(id));
     for (const auto& [sds, state] : repository_.sdss()) {
@@ -366,7 +363,7 @@ bool MdmRole::IsAnswerDue(const Now& now, Waiting& waiting, proto::AdminReply& r
     reply.set_code(proto::AdminReply::UNAVAILABLE);
     reply.set_error(absl::StrCat(
         "device ", waiting.id, " (", device->path(), ") is added, but SDS \"", waiting.name,
-        "\" has not reported it up after ", gabion::ToString(kDeviceTimeout),
+        "\" has not reported it up after ", gabion::ToString(kAnswerTimeout),
         ": see `gabion status` and the log of that SDS"));
     return true;
   }
@@ -378,7 +375,14 @@ bool MdmRole::IsAnswerDue(const Now& now, Waiting& waiting, proto::AdminReply& r
     if (leases_.IsOver(sds, now.boot)) return true;
     return (drained ? config_.drained(sds) : config_.applied(sds)) >= version;
   });
-  return waiting.lacking.empty();
+  if (waiting.lacking.empty()) return true;
+  if (drained || now.boot < waiting.deadline) return false;  // a fence ends with the lease
+  reply.set_code(proto::AdminReply::UNAVAILABLE);
+  reply.set_error(absl::StrCat("the change is made, but SDS \"",
+                               repository_.FindSds(waiting.lacking.front().first)->name(),
+                               "\" has not taken it over after ", gabion::ToString(kAnswerTimeout),
+                               ": see the log of that SDS"));
+  return true;
 }
 
 void MdmRole::AnswerWaiting(const Now& now, Effects& effects) {

@@ -84,7 +84,8 @@ Registrar::Verdict Registrar::Judge(const Repository& repository,
                                  "\", which is no address: write it as 192.0.2.1:7070");
     return verdict;
   }
-  verdict.needs_commit = request.incarnation() != sds->incarnation() ||
+  verdict.is_new_incarnation = request.incarnation() != sds->incarnation();
+  verdict.needs_commit = verdict.is_new_incarnation ||
                          !std::equal(request.addresses().begin(), request.addresses().end(),
                                      sds->addresses().begin(), sds->addresses().end());
   return verdict;
@@ -145,7 +146,8 @@ void Registrar::OnDeviceReports(
     if (applied_version < seen.ignored_before) continue;
     if (report.state() != seen.report.state()) *changed = true;
     const bool down = report.state() != proto::DEVICE_UP;
-    if (down && !seen.released) seen.released = IsNamed(repository, session, id);
+    // Released until no epoch names the device as what it was; OnCommitted looks again.
+    if (down != seen.released) seen.released = IsNamed(repository, session, id);
     seen.report = report;
   }
 }

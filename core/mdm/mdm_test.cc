@@ -1,0 +1,523 @@
+// Stories of a whole MDM, with model SDSs around it.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+#include "core/mdm/test_cluster.h"
+
+namespace gabion::mdm {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Reply = proto::AdminReply;
+
+proto::AdminRequest MapRequest(TestCluster& cluster, const std::string& sdc) {
+  proto::AdminRequest request = cluster.Request();
+  request.mutable_volume_map()->set_volume("vol");
+  request.mutable_volume_map()->set_sdc(sdc);
+  return request;
+}
+
+void AddSdc(TestCluster& cluster, const std::string& name) {
+  proto::AdminRequest request = cluster.Request();
+  request.mutable_sdc_add()->set_name(name);
+  ASSERT_EQ(cluster.Admin(request)->code(), Reply::OK);
+}
+
+TEST(Mdm, PlacesTheFirstVolumeOfAPoolOnAllDevicesMirrored) {
+  TestCluster cluster;
+  cluster.Build(3, 16);
+  const proto::ClusterStatus status = cluster.Status(true);
+  EXPECT_EQ(status.slices_mirrored(), 16u);
+  EXPECT_EQ(status.slices_degraded(), 0u);
+  std::map<uint64_t, int> replicas;
+  for (const proto::SliceConfig& slice : status.slices()) {
+    EXPECT_EQ(slice.epoch(), 1u);
+    EXPECT_NE(slice.primary().sds(), slice.secondary().sds());
+    ++replicas[slice.primary().device()];
+    ++replicas[slice.secondary().device()];
+  }
+  ASSERT_EQ(replicas.size(), 3u);
+  for (const auto& [device, count] : replicas) EXPECT_NEAR(count, 11, 1) << device;
+  EXPECT_EQ(cluster.WriteAll(), 16u);
+}
+
+TEST(Mdm, KeepsEverythingAcrossACrashAtAnyPoint) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  for (int i = 0; i < 20; ++i) {
+    cluster.MustVolumeCreate("more-" + std::to_string(i), "pool", uint64_t{1} << 20);
+    cluster.CrashMdm(i % 2 == 0);
+    cluster.Advance(milliseconds(700));
+    const proto::ClusterStatus status = cluster.Status();
+    EXPECT_EQ(status.volumes_size(), i + 2);
+    EXPECT_EQ(status.mdm_incarnation(), static_cast<uint64_t>(i + 2));
+    EXPECT_EQ(cluster.WriteAll(), 4u);
+  }
+}
+
+TEST(Mdm, AnswersNothingBeforeTheCommandIsDurable) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  cluster.hold_disk = true;
+  wire::Hello hello;
+  hello.role = wire::PeerRole::kAdmin;
+  const ConnId conn = cluster.Connect(hello);
+  proto::Management management;
+  *management.mutable_admin_request() = cluster.Request();
+  management.mutable_admin_request()->mutable_sdc_add()->set_name("late");
+  cluster.SendToMdm(conn, management);
+  EXPECT_TRUE(cluster.TakeMessages(conn).empty());
+  EXPECT_EQ(cluster.Status().sdcs_size(), 0);
+  cluster.hold_disk = false;
+  cluster.Settle();
+  EXPECT_EQ(cluster.TakeMessages(conn).size(), 1u);
+  EXPECT_EQ(cluster.Status().sdcs_size(), 1);
+}
+
+TEST(Mdm, GivesARepeatedRequestItsFirstAnswerEvenAfterARestart) {
+  TestCluster cluster;
+  proto::AdminRequest request = cluster.Request();
+  request.mutable_sds_add()->set_name("one");
+  const auto first = cluster.Admin(request);
+  ASSERT_EQ(first->code(), Reply::OK);
+  EXPECT_EQ(cluster.Admin(request)->id(), first->id());
+  cluster.CrashMdm(true);
+  const auto third = cluster.Admin(request);
+  EXPECT_EQ(third->code(), Reply::OK);
+  EXPECT_EQ(third->id(), first->id());
+  EXPECT_EQ(cluster.Status().sdss_size(), 1);
+}
+
+TEST(Mdm, FailsOverWithinALeaseAndHalfASecondAfterAKill) {
+  TestCluster cluster;
+  cluster.Build(3, 16);
+  ASSERT_EQ(cluster.WriteAll(), 16u);
+  cluster.Kill(0);
+  const Instant killed = cluster.now();
+  size_t written = 0;
+  while (written < 16 && cluster.now() - killed < seconds(5)) {
+    cluster.Advance(milliseconds(10));
+    written = cluster.WriteAll();
+  }
+  EXPECT_LE(cluster.now() - killed, milliseconds(1500));
+}
+
+TEST(Mdm, ARestartAtOnceWaitsForNoLease) {
+  TestCluster cluster;
+  cluster.Build(3, 16);
+  ASSERT_EQ(cluster.WriteAll(), 16u);
+  cluster.Kill(0);
+  cluster.StartSds(0);
+  const Instant killed = cluster.now();
+  size_t written = 0;
+  while (written < 16 && cluster.now() - killed < seconds(5)) {
+    cluster.Advance(milliseconds(10));
+    written = cluster.WriteAll();
+  }
+  EXPECT_LE(cluster.now() - killed, milliseconds(300));
+}
+
+TEST(Mdm, ARestartWithoutTheStateLockWaitsForTheOldLease) {
+  TestCluster cluster;
+  cluster.Build(2, 8);
+  cluster.sds(0).holds_state_lock = false;
+  const std::string before = cluster.Status(true).DebugString();
+  cluster.Kill(0);
+  cluster.StartSds(0);
+  const Instant killed = cluster.now();
+  size_t written = 0;
+  while (written < 8 && cluster.now() - killed < seconds(5)) {
+    cluster.Advance(milliseconds(10));
+    written = cluster.WriteAll();
+  }
+  EXPECT_GE(cluster.now() - killed, milliseconds(750));
+  EXPECT_LE(cluster.now() - killed, milliseconds(1500));
+}
+
+TEST(Mdm, AHandedBackLeaseFailsOverAtOnce) {
+  TestCluster cluster;
+  cluster.Build(3, 16);
+  cluster.HandBack(0);
+  const Instant stopped = cluster.now();
+  size_t written = 0;
+  while (written < 16 && cluster.now() - stopped < seconds(5)) {
+    cluster.Advance(milliseconds(10));
+    written = cluster.WriteAll();
+  }
+  EXPECT_LE(cluster.now() - stopped, milliseconds(300));
+}
+
+TEST(Mdm, RebuildsElsewhereWhenAMemberStaysAway) {
+  TestCluster cluster;
+  cluster.Build(3, 16);
+  cluster.Kill(0);
+  cluster.Advance(seconds(5));
+  EXPECT_GT(cluster.Status().slices_degraded(), 0u);
+  EXPECT_EQ(cluster.Status().slices_joining(), 0u);
+  for (int i = 0; i < 20; ++i) {
+    cluster.Advance(seconds(1));
+    cluster.WriteAll();
+  }
+  const proto::ClusterStatus status = cluster.Status(true);
+  EXPECT_EQ(status.slices_mirrored(), 16u);
+  for (const proto::SliceConfig& slice : status.slices()) {
+    EXPECT_NE(slice.primary().sds(), cluster.sds(0).id);
+    EXPECT_NE(slice.secondary().sds(), cluster.sds(0).id);
+  }
+  // What the dead device held is given up, and forgotten when it comes back.
+  const uint64_t lost = status.devices(0).id();
+  EXPECT_FALSE(cluster.device(lost).values.empty());
+  cluster.StartSds(0);
+  cluster.Advance(seconds(2));
+  EXPECT_TRUE(cluster.device(lost).values.empty());
+}
+
+TEST(Mdm, AMemberThatReturnsInTimeJoinsAgainWhereItWas) {
+  TestCluster cluster;
+  cluster.Build(3, 16);
+  const proto::ClusterStatus before = cluster.Status(true);
+  ASSERT_EQ(cluster.WriteAll(), 16u);
+  cluster.Kill(0);
+  cluster.Advance(seconds(2));
+  cluster.WriteAll();
+  cluster.Advance(seconds(2));
+  EXPECT_EQ(cluster.WriteAll(), 16u);
+  EXPECT_GT(cluster.Status().slices_degraded(), 0u);
+  cluster.StartSds(0);
+  cluster.Advance(seconds(3));
+  const proto::ClusterStatus after = cluster.Status(true);
+  EXPECT_EQ(after.slices_mirrored(), 16u);
+  for (int i = 0; i < 16; ++i) {
+    const auto devices = [](const proto::SliceConfig& slice) {
+      return std::set<uint64_t>{slice.primary().device(), slice.secondary().device()};
+    };
+    EXPECT_EQ(devices(before.slices(i)), devices(after.slices(i)));
+  }
+  EXPECT_EQ(cluster.WriteAll(), 16u);
+}
+
+TEST(Mdm, IdleSlicesKeepBothNamesSoThatEitherCopyComesBackFirst) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  ASSERT_EQ(cluster.WriteAll(), 4u);
+  cluster.Kill(0);
+  cluster.Advance(seconds(3));  // nobody writes
+  cluster.Kill(1);
+  cluster.Advance(seconds(3));
+  cluster.StartSds(0);
+  cluster.Advance(seconds(2));
+  // SDS 0 missed nothing: nothing was acknowledged without it.
+  cluster.WriteAll();
+  cluster.Advance(seconds(1));
+  EXPECT_EQ(cluster.WriteAll(), 4u);
+}
+
+TEST(Mdm, TheOnlyCopyStaysTheOnlyCopyUntilItReturns) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  ASSERT_EQ(cluster.WriteAll(), 4u);
+  cluster.Kill(0);
+  cluster.Advance(seconds(2));
+  cluster.WriteAll();
+  cluster.Advance(seconds(1));
+  ASSERT_EQ(cluster.WriteAll(), 4u);  // alone on SDS 1
+  cluster.Kill(1);
+  cluster.StartSds(0);
+  cluster.Advance(seconds(30));
+  EXPECT_EQ(cluster.WriteAll(), 0u);  // R13
+  EXPECT_EQ(cluster.Status().slices_unavailable(), 4u);
+  cluster.StartSds(1);
+  cluster.Advance(seconds(5));
+  EXPECT_EQ(cluster.WriteAll(), 4u);
+  EXPECT_EQ(cluster.Status().slices_mirrored(), 4u);
+}
+
+TEST(Mdm, AForcedCopyServesUnderANewIssuer) {
+  TestCluster cluster;
+  cluster.Build(2, 1);
+  ASSERT_EQ(cluster.WriteAll(), 1u);
+  cluster.Kill(0);
+  cluster.Advance(seconds(2));
+  cluster.WriteAll();
+  cluster.Advance(seconds(1));
+  cluster.Kill(1);
+  cluster.StartSds(0);
+  cluster.Advance(seconds(3));
+  const proto::ClusterStatus status = cluster.Status(true);
+  ASSERT_EQ(status.slices_unavailable(), 1u);
+  const uint64_t lost = status.slices(0).primary().device();
+  const uint64_t other =
+      status.devices(0).id() == lost ? status.devices(1).id() : status.devices(0).id();
+  proto::AdminRequest request = cluster.Request();
+  request.mutable_slice_force()->set_slice(status.slices(0).slice());
+  request.mutable_slice_force()->set_device(other);
+  EXPECT_EQ(cluster.Admin(request)->code(), Reply::INVALID);
+  request.mutable_slice_force()->set_accept_data_loss(true);
+  ASSERT_EQ(cluster.Admin(request)->code(), Reply::OK);
+  cluster.Advance(seconds(1));
+  const proto::ClusterStatus after = cluster.Status(true);
+  EXPECT_EQ(after.slices(0).primary().device(), other);
+  EXPECT_NE(after.slices(0).issuer(), status.slices(0).issuer());
+  EXPECT_EQ(after.slices_degraded(), 1u);
+}
+
+TEST(Mdm, AFailedDeviceReleasesItsSlicesAtOnceWhileItsSdsLives) {
+  TestCluster cluster;
+  cluster.Build(3, 16);
+  ASSERT_EQ(cluster.WriteAll(), 16u);
+  const uint64_t failed = cluster.Status().devices(0).id();
+  cluster.device(failed).state = proto::DEVICE_FAILED;
+  cluster.Advance(milliseconds(400));
+  EXPECT_EQ(cluster.WriteAll(), 16u);
+  cluster.Advance(seconds(3));
+  // Lost for good: the new copy does not wait for it.
+  EXPECT_EQ(cluster.Status().slices_mirrored(), 16u);
+  EXPECT_EQ(cluster.Status().devices(0).state(), proto::DEVICE_FAILED);
+}
+
+TEST(Mdm, ADeviceThatGoesAndComesBackActsAgainOnlyByNewEpochs) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  ASSERT_EQ(cluster.WriteAll(), 4u);
+  const uint64_t id = cluster.Status().devices(0).id();
+  const uint64_t other = cluster.Status().devices(1).id();
+  for (int round = 0; round < 3; ++round) {
+    cluster.device(id).state = proto::DEVICE_DOWN;
+    cluster.Advance(milliseconds(600));
+    cluster.WriteAll();
+    cluster.Advance(milliseconds(600));
+    EXPECT_EQ(cluster.WriteAll(), 4u);
+    cluster.device(other).state = proto::DEVICE_DOWN;  // now it is the only copy
+    cluster.Advance(milliseconds(600));
+    EXPECT_EQ(cluster.WriteAll(), 0u);
+    cluster.device(other).state = proto::DEVICE_UP;
+    cluster.Advance(milliseconds(600));
+    EXPECT_EQ(cluster.WriteAll(), 4u);
+    cluster.device(id).state = proto::DEVICE_UP;
+    cluster.Advance(seconds(3));
+    EXPECT_EQ(cluster.WriteAll(), 4u);
+    EXPECT_EQ(cluster.Status().slices_mirrored(), 4u);
+  }
+}
+
+TEST(Mdm, RefusesAnOlderIncarnation) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  cluster.Kill(0);
+  cluster.StartSds(0);
+  cluster.Advance(seconds(1));
+  cluster.Kill(0);
+  cluster.sds(0).incarnation = 0;  // an old copy of the state directory
+  cluster.StartSds(0);
+  cluster.Advance(seconds(1));
+  EXPECT_FALSE(cluster.sds(0).registered);
+  EXPECT_NE(cluster.sds(0).error.find("old copy"), std::string::npos) << cluster.sds(0).error;
+}
+
+TEST(Mdm, RefusesAnSdsThatHasSeenALaterGeneration) {
+  TestCluster cluster;
+  cluster.MustSdsAdd("one");
+  wire::Hello hello;
+  hello.role = wire::PeerRole::kSds;
+  hello.incarnation = Incarnation(1);
+  const ConnId conn = cluster.Connect(hello);
+  proto::Management management;
+  management.mutable_sds_register()->set_name("one");
+  management.mutable_sds_register()->set_incarnation(1);
+  management.mutable_sds_register()->add_addresses("127.0.0.1:7000");
+  management.mutable_sds_register()->set_generation_seen(1);
+  cluster.SendToMdm(conn, management);
+  const auto messages = cluster.TakeMessages(conn);
+  ASSERT_EQ(messages.size(), 1u);
+  EXPECT_NE(messages[0].sds_register_reply().error().find("out of date"), std::string::npos);
+}
+
+TEST(Mdm, RenewsNoLeaseOfAnSdsThatDoesNotApplyItsFences) {
+  TestCluster cluster;
+  cluster.Build(3, 8);
+  AddSdc(cluster, "client");
+  ASSERT_EQ(cluster.Admin(MapRequest(cluster, "client"))->code(), Reply::OK);
+  cluster.sds(0).obeys = false;
+  proto::AdminRequest unmap = cluster.Request();
+  unmap.mutable_volume_unmap()->set_volume("vol");
+  unmap.mutable_volume_unmap()->set_sdc("client");
+  const Instant asked = cluster.now();
+  ASSERT_EQ(cluster.Admin(unmap)->code(), Reply::OK);
+  // Answered when the deaf one is out of lease by its own clock, and no sooner.
+  EXPECT_GE(cluster.now() - asked, milliseconds(1000));
+  EXPECT_LE(cluster.now() - asked, milliseconds(1600));
+  EXPECT_LT(cluster.sds(0).lease_end, cluster.now().time_since_epoch().count());
+}
+
+TEST(Mdm, UnmapIsAnsweredAtOnceWhenAllHaveDrained) {
+  TestCluster cluster;
+  cluster.Build(3, 8);
+  AddSdc(cluster, "client");
+  ASSERT_EQ(cluster.Admin(MapRequest(cluster, "client"))->code(), Reply::OK);
+  proto::AdminRequest unmap = cluster.Request();
+  unmap.mutable_volume_unmap()->set_volume("vol");
+  unmap.mutable_volume_unmap()->set_sdc("client");
+  const Instant asked = cluster.now();
+  ASSERT_EQ(cluster.Admin(unmap)->code(), Reply::OK);
+  EXPECT_LE(cluster.now() - asked, milliseconds(100));
+}
+
+TEST(Mdm, AClientSeesItsVolumeOnlyWhenTheServersKnowIt) {
+  TestCluster cluster;
+  cluster.Build(3, 8);
+  AddSdc(cluster, "client");
+  const ConnId conn = cluster.ConnectSdc("client", 1);
+  cluster.Advance(milliseconds(300));
+  auto messages = cluster.TakeMessages(conn);
+  ASSERT_EQ(messages.size(), 2u);
+  EXPECT_EQ(messages[0].sdc_register_reply().error(), "");
+  EXPECT_TRUE(messages[1].map_update().full());
+  EXPECT_EQ(messages[1].map_update().volumes_size(), 0);
+
+  cluster.CutOff(1, true);
+  const Instant asked = cluster.now();
+  ASSERT_EQ(cluster.Admin(MapRequest(cluster, "client"))->code(), Reply::OK);
+  EXPECT_GE(cluster.now() - asked, milliseconds(750));
+  EXPECT_LE(cluster.now() - asked, milliseconds(1100));
+  messages = cluster.TakeMessages(conn);
+  ASSERT_FALSE(messages.empty());
+  const proto::MapUpdate& map = messages.back().map_update();
+  EXPECT_EQ(map.volumes_size(), 1);
+  EXPECT_EQ(map.slices_size(), 8);
+  EXPECT_EQ(map.endpoints_size(), 3);
+}
+
+TEST(Mdm, AClientLearnsOfAnotherPrimaryAndOfNone) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  AddSdc(cluster, "client");
+  ASSERT_EQ(cluster.Admin(MapRequest(cluster, "client"))->code(), Reply::OK);
+  const ConnId conn = cluster.ConnectSdc("client", 1);
+  cluster.Advance(milliseconds(300));
+  std::map<uint64_t, proto::SliceRoute> routes;
+  uint64_t version = 0;
+  const auto learn = [&] {
+    for (const proto::Management& message : cluster.TakeMessages(conn)) {
+      if (!message.has_map_update()) continue;
+      EXPECT_EQ(message.map_update().version(), ++version);
+      for (const auto& route : message.map_update().slices()) routes[route.slice()] = route;
+    }
+  };
+  learn();
+  ASSERT_EQ(routes.size(), 4u);
+  cluster.Kill(0);
+  cluster.Advance(seconds(2));
+  learn();
+  for (const auto& [slice, route] : routes) EXPECT_EQ(route.sds(), cluster.sds(1).id);
+  const auto devices = cluster.Status().devices();
+  for (const auto& device : devices) {
+    if (device.sds() == cluster.sds(1).id) {
+      cluster.device(device.id()).state = proto::DEVICE_DOWN;
+    }
+  }
+  cluster.Advance(seconds(1));
+  learn();
+  for (const auto& [slice, route] : routes) EXPECT_EQ(route.sds(), 0u);
+}
+
+TEST(Mdm, ANewRunOfAClientIsAnsweredWhenTheOldOneIsFenced) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  AddSdc(cluster, "client");
+  ASSERT_EQ(cluster.Admin(MapRequest(cluster, "client"))->code(), Reply::OK);
+  const ConnId first = cluster.ConnectSdc("client", 1);
+  cluster.Advance(milliseconds(300));
+  EXPECT_FALSE(cluster.TakeMessages(first).empty());
+  cluster.sds(0).obeys = false;
+  const ConnId second = cluster.ConnectSdc("client", 2);
+  EXPECT_FALSE(cluster.IsOpen(first));
+  cluster.Advance(milliseconds(900));
+  EXPECT_TRUE(cluster.TakeMessages(second).empty());
+  cluster.Advance(milliseconds(600));
+  EXPECT_EQ(cluster.TakeMessages(second).size(), 2u);
+  const ConnId third = cluster.ConnectSdc("client", 1);
+  const auto messages = cluster.TakeMessages(third);
+  ASSERT_EQ(messages.size(), 1u);
+  EXPECT_NE(messages[0].sdc_register_reply().error(), "");
+}
+
+TEST(Mdm, ADeviceThatCannotBeUsedSaysWhyAndMayBeTriedAgain) {
+  TestCluster cluster;
+  cluster.MustPoolAdd("pool", 4);
+  cluster.MustSdsAdd("sds1");
+  cluster.AddSds("sds1");
+  cluster.Advance(milliseconds(300));
+  // The next id is known, because ids come from one counter: this is the device's.
+  const uint64_t id = cluster.MustDeviceAdd("sds1", "pool", "/dev/good") + 1;
+  cluster.device(id).state = proto::DEVICE_FAILED;
+  proto::AdminRequest request = cluster.Request();
+  request.mutable_device_add()->set_sds("sds1");
+  request.mutable_device_add()->set_pool("pool");
+  request.mutable_device_add()->set_path("/dev/foreign");
+  const auto refused = cluster.Admin(request);
+  EXPECT_EQ(refused->code(), Reply::CONFLICT);
+  EXPECT_NE(refused->error().find("write error"), std::string::npos) << refused->error();
+  cluster.device(id).state = proto::DEVICE_UP;
+  request.set_request("again");
+  request.mutable_device_add()->set_force(true);
+  const auto accepted = cluster.Admin(request);
+  EXPECT_EQ(accepted->code(), Reply::OK) << accepted->error();
+  EXPECT_EQ(accepted->id(), id);
+}
+
+TEST(Mdm, EmptiesAndRemovesAPool) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  proto::AdminRequest request = cluster.Request();
+  request.mutable_volume_delete()->set_volume("vol");
+  ASSERT_EQ(cluster.Admin(request)->code(), Reply::OK);
+  for (const auto& device : cluster.Status().devices()) {
+    request = cluster.Request();
+    request.mutable_device_remove()->set_device(std::to_string(device.id()));
+    const auto reply = cluster.Admin(request);
+    ASSERT_EQ(reply->code(), Reply::OK) << reply->error();
+  }
+  request = cluster.Request();
+  request.mutable_pool_remove()->set_pool("pool");
+  ASSERT_EQ(cluster.Admin(request)->code(), Reply::OK);
+  for (const char* name : {"sds1", "sds2"}) {
+    request = cluster.Request();
+    request.mutable_sds_remove()->set_sds(name);
+    ASSERT_EQ(cluster.Admin(request)->code(), Reply::OK);
+  }
+  cluster.Advance(seconds(1));
+  EXPECT_EQ(cluster.Status().sdss_size(), 0);
+  EXPECT_NE(cluster.sds(0).error.find("was removed"), std::string::npos);
+  cluster.CrashMdm(true);
+  EXPECT_EQ(cluster.Status().pools_size(), 0);
+}
+
+TEST(Mdm, StrangersAndNonsenseCloseTheirConnectionOnly) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  wire::Hello hello;
+  hello.role = wire::PeerRole::kSds;
+  hello.incarnation = Incarnation(1);
+  hello.cluster = ClusterId(0xbad);
+  EXPECT_FALSE(cluster.IsOpen(cluster.Connect(hello)));
+  hello = wire::Hello();
+  hello.role = wire::PeerRole::kAdmin;
+  const ConnId garbage = cluster.Connect(hello);
+  cluster.SendRaw(garbage, {wire::ManagementBody{1}, {}});
+  EXPECT_FALSE(cluster.IsOpen(garbage));
+  const ConnId wrong = cluster.Connect(hello);
+  proto::Management management;
+  management.mutable_sds_heartbeat()->set_number(1);
+  cluster.SendToMdm(wrong, management);
+  EXPECT_FALSE(cluster.IsOpen(wrong));
+  const ConnId data = cluster.Connect(hello);
+  cluster.SendRaw(data, {wire::ReadRequest(), {}});
+  EXPECT_FALSE(cluster.IsOpen(data));
+  EXPECT_EQ(cluster.WriteAll(), 4u);
+}
+
+}  // namespace
+}  // namespace gabion::mdm
