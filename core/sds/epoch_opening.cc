@@ -362,9 +362,9 @@ void Primary::MaybeServe(Context& ctx) {
 
 void Primary::BecomeNeedsResync(Context& ctx, bool self, std::string_view why) {
   const DeviceId device = self ? key_.device : secondary_.member.device;
-  ctx.Log(Severity::kError,
-          absl::StrCat("slice ", ToString(key_.slice), " epoch ", ToString(config_.epoch),
-                       ": the replica on device ", ToString(device), " needs a resync: ", why));
+  ctx.Log(Severity::kError, absl::StrCat("slice ", ToString(key_.slice), " epoch ",
+                                         ToString(config_.epoch), ": the replica on device ",
+                                         ToString(device), " needs a resync: ", std::string(why)));
   if (!self) {
     secondary_.needs_resync = true;
     secondary_.state = Follower::State::kStopped;

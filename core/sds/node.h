@@ -102,6 +102,7 @@ struct Node {
   // The lease ran out, or this SDS stops: everything that is not admitted is refused.
   void RefuseUnadmitted(Context& ctx, wire::Status status);
   bool HasAdmittedBelow(SdcId client, Incarnation incarnation);
+  void DropClientIds(Context& ctx, SdcId client, Incarnation below);
 
   // ---- node_messages.cc: messages between SDSs
   // kOk, and then the replica that is meant: R20.

@@ -255,4 +255,12 @@ bool Node::HasAdmittedBelow(SdcId client, Incarnation incarnation) {
   return found;
 }
 
+void Node::DropClientIds(Context& ctx, SdcId client, Incarnation below) {
+  for (const auto& [id, known] : devices.devices()) {
+    if (Device* device = devices.FindUp(id)) {
+      device->store->DropClient(ctx.now, client, below, Out(ctx));
+    }
+  }
+}
+
 }  // namespace gabion::sds

@@ -81,6 +81,7 @@ void Sessions::OnHello(Context& ctx, ConnId conn, const wire::Hello& hello) {
     return Refuse(ctx, conn, reply, Status::kStaleIncarnation);
   }
   const ConnId older = session.conn;
+  if (hello.incarnation != session.incarnation) session.cleaned = false;
   session.incarnation = hello.incarnation;
   session.highest = hello.connection;
   session.conn = conn;
@@ -113,6 +114,12 @@ void Sessions::Answer(Context& ctx, Connection& connection) {
   connection.waiting = false;
   connection.ready = true;
   --waiting_;
+  Session& session = sessions_[PeerKey(connection.role, connection.id)];
+  if (connection.role == PeerRole::kSdc && !session.cleaned) {
+    // It was registered, so the fence on its lower incarnations is complete (R10).
+    session.cleaned = true;
+    ctx.node.DropClientIds(ctx, SdcId(connection.id), connection.incarnation);
+  }
   ctx.effects.Send(connection.conn, wire::HelloReply{.cluster = ctx.node.self.cluster,
                                                      .responder = ctx.node.self.sds.value(),
                                                      .incarnation = ctx.node.self.incarnation,

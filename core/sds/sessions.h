@@ -59,7 +59,8 @@ class Sessions {
   struct Session {
     Incarnation incarnation;
     ConnectionNumber highest;
-    ConnId conn;  // the one of `highest`, while it lives
+    ConnId conn;           // the one of `highest`, while it lives
+    bool cleaned = false;  // the request ids of lower incarnations are dropped
   };
 
   void Answer(Context& ctx, Connection& connection);

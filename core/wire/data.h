@@ -97,7 +97,9 @@ static_assert(sizeof(HelloReply) == 32);
 
 // ---- SDC <-> SDS ---------------------------------------------------------------------------------
 
-// Addresses bytes [offset, offset + length) of one chunk; both multiples of kSectorBytes.
+// Addresses bytes [offset, offset + length) of one chunk; both multiples of kSectorBytes. Data touches
+// at most kDataBlocksMax blocks; zeroes and trims are whole blocks, or lie within kDataBlocksMax of
+// them (else kOutOfRange: an entry of the log holds no more).
 struct IoTarget {
   VolumeId volume;
   VtreeId vtree;
