@@ -4,6 +4,7 @@
 
 #include "core/base/check.h"
 #include "sim/cluster/config_watch.h"
+#include "sim/cluster/durability_check.h"
 #include "sim/fault/injector.h"
 
 namespace gabion::sim {
@@ -112,6 +113,7 @@ class Simulation {
       return;
     }
     const TrueTime end = world_.now() + options_.load.count();
+    CheckDurabilityAtSomeInstants(end);
     injector_.Run(end);
     cluster_.workload().Run(end);
     world_.RunUntil(end);
@@ -144,7 +146,25 @@ class Simulation {
                                   workload.DescribeOldest());
       return false;
     }
+    if (Failed()) return false;
+    // Every acknowledged write is on both copies, and the copies are equal.
+    CheckCopies(true);
     return !Failed();
+  }
+
+  void CheckCopies(bool identical) {
+    const DurabilityResult result = CheckDurability(cluster_, watch_, identical);
+    if (!result.wrong.empty()) world_.Fail(identical ? "convergence" : "durability", result.wrong);
+  }
+
+  void CheckDurabilityAtSomeInstants(TrueTime end) {
+    const Stream stream = choices_.Open(StreamKind::kPlan, 4);
+    const uint64_t count = choices_.Below(stream, Site::kShape, 3);
+    for (uint64_t i = 0; i < count; ++i) {
+      const auto length = static_cast<uint64_t>(end - world_.now());
+      const auto when = static_cast<TrueTime>(choices_.Below(stream, Site::kShape, length));
+      world_.At(world_.now() + when, [this] { CheckCopies(false); });
+    }
   }
 
   void Trace(std::string_view text) {

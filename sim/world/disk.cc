@@ -55,6 +55,20 @@ void DiskImage::Read(uint64_t offset_bytes, std::span<std::byte> into) const {
   }
 }
 
+void DiskImage::Write(uint64_t offset_bytes, std::span<const std::byte> from) {
+  while (!from.empty()) {
+    const auto index = static_cast<uint32_t>(offset_bytes / kPageBytes);
+    const auto within = static_cast<uint32_t>(offset_bytes % kPageBytes);
+    const size_t size = std::min<size_t>(from.size(), kPageBytes - within);
+    const uint32_t page = arena_->Allocate();
+    std::memcpy(arena_->Data(page), arena_->Data(pages_[index]), kPageBytes);
+    std::memcpy(arena_->Data(page) + within, from.data(), size);
+    Replace(index, page);
+    from = from.subspan(size);
+    offset_bytes += size;
+  }
+}
+
 void DiskImage::OverlaySectors(uint32_t index, uint32_t source, uint32_t first, uint32_t count) {
   const uint32_t merged = arena_->Allocate();
   std::memcpy(arena_->Data(merged), arena_->Data(pages_[index]), kPageBytes);

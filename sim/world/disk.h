@@ -67,6 +67,9 @@ class DiskImage {
     pages_[index] = page;
   }
   void Read(uint64_t offset_bytes, std::span<std::byte> into) const;
+  // Whole sectors, at once.
+  void Write(uint64_t offset_bytes, std::span<const std::byte> from);
+  PageArena* arena() const { return arena_; }
   // Overlays sectors [first, first + count) of page `index` with those of `source`, by replacing.
   void OverlaySectors(uint32_t index, uint32_t source, uint32_t first, uint32_t count);
   void Clear();
