@@ -1,6 +1,7 @@
 // Stories of a whole MDM, with model SDSs around it.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -383,8 +384,10 @@ TEST(Mdm, AClientSeesItsVolumeOnlyWhenTheServersKnowIt) {
   EXPECT_GE(cluster.now() - asked, milliseconds(750));
   EXPECT_LE(cluster.now() - asked, milliseconds(1100));
   messages = cluster.TakeMessages(conn);
-  ASSERT_FALSE(messages.empty());
-  const proto::MapUpdate& map = messages.back().map_update();
+  const auto full = std::find_if(messages.begin(), messages.end(),
+                                 [](const auto& message) { return message.map_update().full(); });
+  ASSERT_NE(full, messages.end());
+  const proto::MapUpdate& map = full->map_update();
   EXPECT_EQ(map.volumes_size(), 1);
   EXPECT_EQ(map.slices_size(), 8);
   EXPECT_EQ(map.endpoints_size(), 3);
@@ -474,7 +477,8 @@ TEST(Mdm, EmptiesAndRemovesAPool) {
   proto::AdminRequest request = cluster.Request();
   request.mutable_volume_delete()->set_volume("vol");
   ASSERT_EQ(cluster.Admin(request)->code(), Reply::OK);
-  for (const auto& device : cluster.Status().devices()) {
+  const proto::ClusterStatus status = cluster.Status();
+  for (const auto& device : status.devices()) {
     request = cluster.Request();
     request.mutable_device_remove()->set_device(std::to_string(device.id()));
     const auto reply = cluster.Admin(request);

@@ -8,6 +8,7 @@
 namespace gabion::mdm {
 namespace {
 
+constexpr Instant kBegin{std::chrono::seconds(100)};
 constexpr Duration kStepMax = std::chrono::milliseconds(10);
 constexpr uint64_t kDeviceBytes = uint64_t{10} << 30;
 
@@ -27,7 +28,7 @@ wire::Hello HelloOf(wire::PeerRole role) {
 }  // namespace
 
 TestCluster::TestCluster(const Options& options, uint64_t seed)
-    : options_(options), pool_({}), random_(seed, 0, 0), disk_(DiskOptions()) {
+    : options_(options), pool_({}), random_(seed, 0, 0), disk_(DiskOptions()), now_(kBegin) {
   options_.entropy = seed;
   StartMdm();
 }
@@ -173,7 +174,7 @@ void TestCluster::HandBack(size_t index) {
 }
 
 Instant TestCluster::MdmNow() const {
-  return Instant(now_.time_since_epoch() / 1000 * (1000 + mdm_drift_permille));
+  return kBegin + (now_ - kBegin) / 1000 * (1000 + mdm_drift_permille);
 }
 
 int64_t TestCluster::Clock(const ModelSds& sds) const {

@@ -130,7 +130,7 @@ class TestCluster {
   RandomStream random_;
   store::TestDisk disk_;
   std::unique_ptr<Role> mdm_;
-  Instant now_{std::chrono::seconds(100)};
+  Instant now_;
   Instant timer_ = kNever;
   uint64_t next_conn_ = 1;
   uint64_t next_request_ = 1;
