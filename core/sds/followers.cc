@@ -322,7 +322,8 @@ void Primary::AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat) {
     case JoinSource::Phase::kIdle:
       break;
   }
-  // Until the MDM has answered a heartbeat that said so.
+  // Until the MDM has answered a heartbeat that said so, and again in each registration.
+  if (open_reported_ < ctx.node.registration.first_number()) open_reported_ = 0;
   if (serving() && (open_reported_ == 0 || open_reported_ > ctx.node.registration.heard())) {
     add(proto::SliceReport::OPEN, config_.primary);
     if (open_reported_ == 0) open_reported_ = heartbeat->number();

@@ -248,6 +248,7 @@ void Registration::OnReply(Context& ctx, const proto::SdsRegisterReply& reply) {
   lease_ = std::chrono::milliseconds(std::min<uint64_t>(reply.lease_ms(), 3'600'000));
   heartbeat_ = std::chrono::milliseconds(std::clamp<uint64_t>(reply.heartbeat_ms(), 10, 60'000));
   state_ = State::kRegistered;
+  first_number_ = number_ + 1;
   heard_at_ = ctx.now.boot;
   ctx.Log(Severity::kInfo, absl::StrCat("registered as SDS ", ToString(self.sds), " of cluster ",
                                         ToString(self.cluster)));

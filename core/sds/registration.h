@@ -57,6 +57,8 @@ class Registration {
   State state() const { return state_; }
   bool registered() const { return state_ == State::kRegistered; }
   uint64_t heard() const { return heard_; }  // highest heartbeat that the MDM answered
+  // The first heartbeat of this registration; the MDM may know nothing of earlier ones.
+  uint64_t first_number() const { return first_number_; }
   std::string Dump() const;
   uint64_t StateHash() const;
   void CheckInvariants() const { link_.CheckInvariants(); }
@@ -79,6 +81,7 @@ class Registration {
   Duration heartbeat_ = std::chrono::milliseconds(200);
   uint64_t number_ = 0;
   uint64_t heard_ = 0;
+  uint64_t first_number_ = 0;
   uint64_t hand_back_number_ = 0;
   Instant heard_at_{};
   bool full_received_ = false;  // on this connection

@@ -177,10 +177,12 @@ void SdsRole::Settle(Context& ctx) {
       AdvanceReplica(ctx, key);
       continue;
     }
-    if (node_.done.empty()) break;
+    if (!node_.done.empty()) continue;
+    node_.sessions.Advance(ctx);
+    // Closing the stores may be done at once.
+    if (stop_ != Stop::kNo) AdvanceStop(ctx, /*late=*/false);
+    if (node_.done.empty() && node_.dirty.empty()) break;
   }
-  node_.sessions.Advance(ctx);
-  if (stop_ != Stop::kNo) AdvanceStop(ctx, /*late=*/false);
   if (node_.heartbeat_soon) {
     node_.heartbeat_soon = false;
     if (stop_ != Stop::kClosing) node_.registration.SendHeartbeat(ctx, /*hand_back=*/false);
