@@ -44,7 +44,7 @@ void Destager::Start(uint64_t bytes_max, uint64_t relocate_below) {
   relocate_below_ = relocate_below;
   relocated_bytes_ = 0;
   out_of_extents_ = false;
-  changed_ = false;
+  destaged_ = false;
   for (const auto& [slice, replica] : state_->replicas()) {
     const EntryId floor = replica->CommittedUpTo();
     if (floor <= replica->floor || replica->items.empty()) continue;
@@ -199,7 +199,7 @@ void Destager::FinishJob(Job& job) {
   if (job.new_place != kNoPlace) --in_transit_;
   if (replica != nullptr && replica->uid == job.uid) {
     state_->SetHome(*replica, job.target.key, job.home, job.versions);
-    changed_ = true;
+    destaged_ = true;
   } else if (job.new_place != kNoPlace) {
     state_->extents().FreeNow(job.new_place);  // the slice was dropped meanwhile
   }
@@ -246,7 +246,6 @@ bool Destager::AdvanceRelocation(DiskTag tag, Effects& effects) {
         moving_read_ = true;
       }
       moving_number_ = item->number;
-      changed_ = true;
     }
     if (moving_read_) return true;
     Item* item = FindMoving();

@@ -39,8 +39,9 @@ class Destager {
   bool out_of_extents() const { return out_of_extents_; }
   // Extents that are allocated but not yet homes.
   uint32_t in_transit() const { return in_transit_; }
-  // Did the last pass change anything that a checkpoint should make durable?
-  bool changed() const { return changed_; }
+  // What the last pass did.
+  bool destaged() const { return destaged_; }
+  uint64_t relocated_bytes() const { return relocated_bytes_; }
 
   static constexpr uint32_t kJobsMax = 16;
 
@@ -99,7 +100,7 @@ class Destager {
   uint32_t active_ = 0;
   uint32_t in_transit_ = 0;
   bool out_of_extents_ = false;
-  bool changed_ = false;
+  bool destaged_ = false;
   // The item that is being relocated.
   Slice moving_;
   SliceId moving_slice_;

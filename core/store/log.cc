@@ -54,6 +54,7 @@ void Log::Open(const Start& start) {
 }
 
 void Log::Queued(QueuedRecord record) {
+  ++queued_count_;
   if (record.renumbers) ++queued_renumbers_;
   queue_.Push(std::move(record));
 }

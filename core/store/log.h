@@ -71,6 +71,7 @@ class Log {
     return queue_.records.empty() && control_.records.empty() &&
            (in_flight_ || gathering_.record_count == 0);
   }
+  uint64_t queued_count() const { return queued_count_; }  // records of callers ever
   bool control_durable() const { return control_pending_ == 0; }
   bool idle() const {
     return !in_flight_ && queue_.records.empty() && control_.records.empty() &&
@@ -124,6 +125,7 @@ class Log {
   RecordQueue queue_;
   RecordQueue control_;
   Gathering gathering_;  // sealed, waiting for memory, or on its way
+  uint64_t queued_count_ = 0;
   uint32_t queued_renumbers_ = 0;
   uint32_t control_pending_ = 0;  // control records that are not durable
   absl::btree_set<SliceId> dirty_commit_points_;

@@ -205,8 +205,17 @@ void StoreImpl::PumpOpen(const Now& now, Output out) {
 // --------------------------------------------------------------
 
 uint64_t StoreImpl::RoundSignature() const {
-  return mix64(log_.head()) ^ mix64(log_.used() + 1) ^ mix64(changes_ + 2) ^
-         mix64(state_.extents().pending() + 3);
+  // Not what rounds write themselves: a round must not be the reason for the next one.
+  return mix64(log_.queued_count() + 1) ^ mix64(changes_ + 2);
+}
+
+bool StoreImpl::RoundMadeProgress() {
+  if (destager_.destaged()) return true;
+  if (RoundSignature() != round_signature_) relocated_bytes_ = 0;
+  relocated_bytes_ += destager_.relocated_bytes();
+  // What holds up the tail may take several rounds to move out of the way, but once around is all.
+  return log_.blocked() && destager_.relocated_bytes() > 0 &&
+         relocated_bytes_ < geometry_.log_bytes;
 }
 
 bool StoreImpl::LogPressure() const {
@@ -232,21 +241,28 @@ void StoreImpl::Maintain(const Now& now, Output out) {
       return;
     }
     in_round_ = false;
+    round_again_ = RoundMadeProgress();
     round_signature_ = RoundSignature();
     round_ended_ = now.boot;
+    if (destager_.out_of_extents()) {
+      out.effects.Log(Severity::kCritical,
+                      absl::StrFormat("device %s: no free extents for what is in its log",
+                                      ToString(identity_.device)));
+    }
   }
   if (checkpoint_wanted_) {  // closing, or a verdict to keep
     in_round_ = true;
     return;
   }
   if (close_tag_) return;
-  if (RoundSignature() == round_signature_) return;
+  if (!RoundMakesSense()) return;
   const bool log_pressure = LogPressure();
   const bool extent_pressure = now.boot >= round_ended_ + kSealDelay && ExtentPressure();
   const bool idle = now.boot >= log_.last_activity() + kIdleDelay;
   if (!log_pressure && !extent_pressure && !idle) return;
   if (idle && !log_pressure && !destager_.HasWork() && state_.extents().pending() == 0) {
     round_signature_ = RoundSignature();  // nothing to do until something happens
+    round_again_ = false;
     return;
   }
   const uint64_t ring = geometry_.log_bytes;
@@ -254,14 +270,11 @@ void StoreImpl::Maintain(const Now& now, Output out) {
   destager_.Start(log_pressure ? ring / 8 : UINT64_MAX, log_pressure ? tail + ring / 8 : 0);
   in_round_ = true;
   checkpoint_wanted_ = true;
-  if (destager_.out_of_extents()) {
-    out.effects.Log(Severity::kCritical, "no free extents for what is in the log");
-  }
 }
 
 void StoreImpl::UpdateTimer(const Now& now, Output out) {
   Instant when = std::min(log_.deadline(), retry_at_);
-  if (phase_ == State::kOpen && !in_round_ && RoundSignature() != round_signature_) {
+  if (phase_ == State::kOpen && !in_round_ && RoundMakesSense()) {
     if (!state_.by_position().empty() || state_.extents().pending() > 0) {
       when = std::min(when, log_.last_activity() + kIdleDelay);
       if (ExtentPressure()) when = std::min(when, round_ended_ + kSealDelay);

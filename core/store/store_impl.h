@@ -84,6 +84,8 @@ class StoreImpl {
   void Maintain(const Now& now, Output out);
   void UpdateTimer(const Now& now, Output out);
   uint64_t RoundSignature() const;
+  bool RoundMakesSense() const { return round_again_ || RoundSignature() != round_signature_; }
+  bool RoundMadeProgress();
   bool LogPressure() const;
   // Few free extents while some wait for a checkpoint or for trims to be destaged.
   bool ExtentPressure() const;
@@ -113,6 +115,8 @@ class StoreImpl {
   bool in_round_ = false;
   // What the last round ended with: another one makes sense only after something changed.
   uint64_t round_signature_ = 0;
+  bool round_again_ = true;
+  uint64_t relocated_bytes_ = 0;  // since something changed
   Instant round_ended_;
   uint64_t changes_ = 0;  // calls that may make something destageable
 };

@@ -97,7 +97,7 @@ void TestStore::FireTimer() {
 void TestStore::Quiesce() {
   Settle();
   for (int i = 0; timer_ != kNever; ++i) {
-    CHECK(i < 1000) << "timers without end";
+    CHECK(i < 1000) << "timers without end: " << store_->Dump();
     FireTimer();
     Settle();
   }

@@ -1,0 +1,539 @@
+// Random operations on a store and on a model of it, with crashes at any point. The log is a
+// prefix: after a crash the store must equal the model as it was after some operation, at or behind
+// the last one that was done.
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+#include <rapidcheck/gtest.h>
+
+#include <bit>
+#include <cstdlib>
+#include <deque>
+#include <sstream>
+#include <vector>
+
+#include "core/base/check.h"
+#include "core/store/store.h"
+#include "core/store/test_model.h"
+#include "core/store/test_store.h"
+
+namespace gabion::store {
+namespace {
+
+constexpr uint32_t kSlices = 2;
+constexpr uint32_t kChunks = 2;
+constexpr SdcId kClient{77};
+constexpr Incarnation kClientIncarnation{1};
+
+// Decisions of a run. An exhausted tape means zeroes.
+class Tape {
+ public:
+  explicit Tape(const std::vector<uint32_t>& tape) : tape_(tape) {}
+  bool done() const { return next_ >= tape_.size(); }
+  uint64_t Below(uint64_t n) {
+    const uint64_t value = done() ? 0 : tape_[next_];
+    ++next_;
+    return value % n;
+  }
+
+ private:
+  const std::vector<uint32_t>& tape_;
+  size_t next_ = 0;
+};
+
+// Everything one can see of a slice.
+struct Seen {
+  SliceFacts facts;
+  std::vector<ChunkStamps> chunks;
+};
+
+class Run {
+ public:
+  Run(const std::vector<uint32_t>& choices, uint64_t seed)
+      : tape_(choices),
+        test_({.device_bytes = 14 << 20, .log_bytes = 4 << 20, .seed = seed, .in_order = false}) {
+    CHECK(test_.Format());
+    models_.push_back(Model{});
+  }
+
+  void Play() {
+    while (!tape_.done()) {
+      Step();
+      Learn();
+      if (tape_.Below(8) == 0) test_.store().CheckInvariants();
+    }
+    Compare(models_.back());
+    RC_ASSERT(test_.Close());
+    test_.NewProcess();
+    Reopen();
+    test_.Quiesce();
+    test_.store().CheckInvariants();
+    Compare(models_.back());
+  }
+
+ private:
+  struct Mutation {
+    Tag tag = 0;
+    size_t index = 0;  // of the model that contains it
+  };
+
+  Model& model() { return models_.back(); }
+  SliceId RandomSlice() { return SliceId(1 + tape_.Below(kSlices)); }
+
+  // The operation that was just given to the store is part of the newest model.
+  void Mutated(Tag tag) { waiting_.push_back({tag, first_ + models_.size() - 1}); }
+  Model& NextModel() {
+    models_.push_back(models_.back());
+    return models_.back();
+  }
+
+  // Forgets models that a crash cannot go back to.
+  void Learn() {
+    while (!waiting_.empty() && test_.IsDone(waiting_.front().tag)) {
+      RC_ASSERT(test_.Result(waiting_.front().tag) == DoneStatus::kOk);
+      while (first_ < waiting_.front().index) {
+        models_.pop_front();
+        ++first_;
+      }
+      waiting_.pop_front();
+    }
+  }
+
+  void Step() {
+    switch (tape_.Below(32)) {
+      case 0:
+        Crash();
+        return;
+      case 1:
+        if (tape_.Below(4) == 0) CloseAndOpen();
+        return;
+      case 2:
+      case 3:
+        StartEpoch();
+        return;
+      case 4:
+        Void();
+        return;
+      case 5:
+        if (tape_.Below(8) == 0) DropSlice();
+        return;
+      case 6:
+        Copy();
+        return;
+      case 7:
+        Drop();
+        return;
+      case 8:
+        Requests();
+        return;
+      case 9:
+        Facts();
+        return;
+      case 10:
+      case 11:
+      case 12:
+      case 13:
+        Commit();
+        return;
+      case 14:
+        test_.FireTimer();
+        return;
+      case 15:
+      case 16:
+      case 17:
+        for (uint64_t i = 1 + tape_.Below(12); i > 0; --i) test_.StepDisk();
+        return;
+      case 18:
+        test_.Settle();
+        return;
+      case 19:
+        Read();
+        return;
+      case 20:
+        if (tape_.Below(4) == 0) test_.Quiesce();
+        return;
+      default:
+        Append();
+        return;
+    }
+  }
+
+  ModelSlice* Started(SliceId slice) {
+    const auto found = model().slices.find(slice);
+    return found == model().slices.end() ? nullptr : &found->second;
+  }
+
+  void Append() {
+    const SliceId slice = RandomSlice();
+    const ModelSlice* before = Started(slice);
+    if (before == nullptr) return;
+    const EntryId id{before->started, before->last.seq.next()};
+    RC_ASSERT(before->last.epoch == before->started);
+    const auto chunk = static_cast<uint32_t>(tape_.Below(kChunks));
+    const auto first = static_cast<uint32_t>(tape_.Below(wire::kBlocksPerChunk));
+    const uint64_t shape = tape_.Below(8);
+    const uint32_t longest = std::min<uint32_t>(shape < 4 ? 4 : 64, wire::kBlocksPerChunk - first);
+    const auto count = static_cast<uint32_t>(1 + tape_.Below(longest));
+    wire::EntryHeader entry = test_.Write(id, chunk, first, count);
+    if (shape == 7) {
+      entry.kind = tape_.Below(2) == 0 ? wire::EntryKind::kTrim : wire::EntryKind::kZero;
+      entry.first_block = static_cast<uint16_t>(tape_.Below(3) * 64);
+      entry.block_count = static_cast<uint16_t>(wire::kBlocksPerChunk - entry.first_block);
+    }
+    if (test_.store().ExtentsNeeded(slice, entry) > test_.store().capacity().extents_free) return;
+    if (tape_.Below(2) == 0) {
+      entry.client = kClient;
+      entry.client_incarnation = kClientIncarnation;
+      entry.request = RequestId(++requests_);
+      const uint64_t mark = requests_ > 20 ? requests_ - 20 : 0;
+      entry.low_water = RequestId(mark);
+    }
+    const uint64_t stamp = NewStamp();
+    ModelSlice& after = NextModel().slices.at(slice);
+    after.ops[{id, 0}] = ModelOp{.entry = entry, .stamp = stamp};
+    after.last = id;
+    if (entry.client.valid()) {
+      RequestId& low_water = after.low_water[kClient];
+      low_water = std::max(low_water, entry.low_water);
+    }
+    Mutated(test_.Append(slice, entry, stamp));
+  }
+
+  void Commit() {
+    const SliceId slice = RandomSlice();
+    const SliceFacts* facts = test_.store().Find(slice);
+    if (facts == nullptr || facts->last_durable <= facts->commit_point) return;
+    EntryId id = facts->last_durable;
+    if (tape_.Below(2) == 0) {
+      std::vector<wire::EntryHeader> tail = test_.store().Tail(slice);
+      std::erase_if(tail, [&](const auto& entry) { return entry.id > id; });
+      if (!tail.empty()) id = tail[tape_.Below(tail.size())].id;
+    }
+    // A crash may forget it, so it is no operation of its own.
+    for (Model& each : models_) {
+      const auto found = each.slices.find(slice);
+      if (found == each.slices.end() || found->second.started != id.epoch) continue;
+      found->second.commit_point = std::max(found->second.commit_point, id);
+    }
+    test_.Commit(slice, id);
+  }
+
+  void StartEpoch() {
+    const SliceId slice = RandomSlice();
+    const ModelSlice* before = Started(slice);
+    EpochStartRecord record;
+    record.epoch = before == nullptr ? Epoch(1) : before->started.next();
+    record.issuer = NewStamp();
+    record.in_sync = true;
+    std::vector<wire::HistoryItem> history(tape_.Below(5));
+    std::vector<Rename> renames;
+    if (before != nullptr) {
+      record.end = before->commit_point;
+      if (tape_.Below(4) == 0) {
+        record.in_sync = false;
+        record.start = Seq(tape_.Below(10));
+      } else {
+        std::vector<EntryId> tail = before->Tail();
+        if (tape_.Below(4) == 0) tail.resize(tape_.Below(tail.size() + 1));
+        Seq to = record.start;
+        for (const EntryId from : tail) {
+          to = to.next();
+          renames.push_back({.from = from, .to = {record.epoch, to}});
+        }
+      }
+    }
+    record.history = history;
+    record.renames = renames;
+    NextModel().slices[slice].StartEpoch(record);
+    Mutated(test_.Start(slice, record));
+  }
+
+  void Void() {
+    const SliceId slice = RandomSlice();
+    const ModelSlice* before = Started(slice);
+    if (before == nullptr) return;
+    // Below that only what was committed under another name goes; floors are tested elsewhere.
+    EntryId end = std::max(before->commit_point, before->start);
+    const std::vector<EntryId> tail = before->Tail();
+    if (!tail.empty()) end = std::max(end, tail[tape_.Below(tail.size())]);
+    NextModel().slices.at(slice).VoidAbove(end);
+    const Tag tag = test_.NewTag();
+    test_.store().VoidAbove(test_.now(), slice, end, tag, test_.out());
+    test_.Take();
+    Mutated(tag);
+  }
+
+  void DropSlice() {
+    const SliceId slice = RandomSlice();
+    NextModel().slices.erase(slice);
+    const Tag tag = test_.NewTag();
+    test_.store().DropSlice(test_.now(), slice, tag, test_.out());
+    test_.Take();
+    Mutated(tag);
+  }
+
+  void Copy() {
+    const SliceId slice = RandomSlice();
+    if (Started(slice) == nullptr) return;
+    if (test_.store().capacity().extents_free == 0) return;
+    ModelSlice& after = NextModel().slices.at(slice);
+    const auto chunk = static_cast<uint32_t>(tape_.Below(kChunks));
+    const auto extent = static_cast<uint32_t>(tape_.Below(wire::kExtentsPerChunk));
+    ModelOp op{.is_copy = true,
+               .present = static_cast<uint16_t>(tape_.Below(0x10000)),
+               .modified = Epoch(1 + tape_.Below(after.started.value())),
+               .stamp = NewStamp()};
+    op.entry = test_.Write({}, chunk, extent * wire::kBlocksPerExtent, wire::kBlocksPerExtent);
+    after.ops[{after.last, after.next_serial++}] = op;
+    const Tag tag = test_.NewTag();
+    const auto blocks = static_cast<uint32_t>(std::popcount(op.present));
+    const Slice data = blocks == 0 ? Slice() : test_.Data(op.stamp, blocks);
+    test_.store().AppendCopy(test_.now(), slice, TestKey(chunk), static_cast<uint16_t>(extent),
+                             op.present, op.modified, after.last, data, TestStore::Crcs(data), tag,
+                             test_.out());
+    test_.Take();
+    Mutated(tag);
+  }
+
+  void Drop() {
+    const SliceId slice = RandomSlice();
+    if (Started(slice) == nullptr) return;
+    ModelSlice& after = NextModel().slices.at(slice);
+    const auto chunk = static_cast<uint32_t>(tape_.Below(kChunks));
+    ModelOp op{.is_copy = true, .modified = after.started};
+    op.entry = test_.Write({}, chunk, 0, wire::kBlocksPerChunk);
+    after.ops[{after.last, after.next_serial++}] = op;
+    const Tag tag = test_.NewTag();
+    test_.store().AppendDrop(test_.now(), slice, TestKey(chunk), after.last, tag, test_.out());
+    test_.Take();
+    Mutated(tag);
+  }
+
+  void Requests() {
+    const SliceId slice = RandomSlice();
+    if (Started(slice) == nullptr) return;
+    ModelSlice& after = NextModel().slices.at(slice);
+    const RequestId request(++requests_);
+    after.copied_requests[{kClient, request}] = after.last;
+    const wire::RequestRecord record{.client = kClient,
+                                     .client_incarnation = kClientIncarnation,
+                                     .request = request,
+                                     .low_water = {},
+                                     .entry = after.last};
+    const Tag tag = test_.NewTag();
+    test_.store().AppendRequests(test_.now(), slice, std::span(&record, 1), tag, test_.out());
+    test_.Take();
+    Mutated(tag);
+  }
+
+  void Facts() {
+    const SliceId slice = RandomSlice();
+    if (Started(slice) == nullptr) return;
+    ModelSlice& after = NextModel().slices.at(slice);
+    const Tag tag = test_.NewTag();
+    if (tape_.Below(2) == 0) {
+      after.needs_resync = !after.needs_resync;
+      test_.store().SetNeedsResync(test_.now(), slice, after.needs_resync, tag, test_.out());
+    } else {
+      after.in_sync = after.started;
+      test_.store().SetInSync(test_.now(), slice, after.started, after.issuer, tag, test_.out());
+    }
+    test_.Take();
+    Mutated(tag);
+  }
+
+  void Read() {
+    const SliceId slice = RandomSlice();
+    const ModelSlice* before = Started(slice);
+    if (before == nullptr) return;
+    const ChunkKey key = TestKey(static_cast<uint32_t>(tape_.Below(kChunks)));
+    const auto first = static_cast<uint32_t>(tape_.Below(wire::kBlocksPerChunk));
+    const auto count = static_cast<uint32_t>(1 + tape_.Below(wire::kBlocksPerChunk - first));
+    const ChunkStamps want = before->Content(key);
+    const auto got = test_.Read(slice, key, first, count);
+    RC_ASSERT(got.has_value());
+    for (uint32_t i = 0; i < count; ++i) RC_ASSERT((*got)[i] == want[first + i]);
+  }
+
+  void CloseAndOpen() {
+    const Model want = model();
+    RC_ASSERT(test_.Close());
+    Learn();
+    RC_ASSERT(waiting_.empty());
+    test_.NewProcess();
+    Reopen();
+    Compare(model());
+    // A clean shutdown forgets nothing.
+    for (const auto& [slice, each] : want.slices) {
+      RC_ASSERT(test_.store().Find(slice)->commit_point == each.commit_point);
+    }
+  }
+
+  void Crash() {
+    const bool power_cut = tape_.Below(2) == 0;
+    test_.Crash(power_cut);
+    Reopen();
+  }
+
+  // Opens, possibly crashing again meanwhile, and finds out how far the log went.
+  void Reopen() {
+    while (tape_.Below(4) == 3) {
+      const Tag tag = test_.NewTag();
+      test_.store().Open(test_.now(), test_.disk().info(), test_.identity, tag, test_.out());
+      test_.Take();
+      for (uint64_t i = tape_.Below(30); i > 0; --i) test_.StepDisk();
+      test_.Crash(tape_.Below(2) == 0);
+    }
+    RC_ASSERT(test_.Open());
+    waiting_.clear();
+    test_.store().CheckInvariants();
+    std::string why;
+    while (models_.size() > 1 && !Equal(models_.back(), &why)) models_.pop_back();
+    if (!Equal(models_.back(), &why)) RC_FAIL(why);
+    first_ = 0;
+    while (models_.size() > 1) models_.pop_front();
+    for (auto& [slice, each] : model().slices) {
+      const EntryId commit_point = test_.store().Find(slice)->commit_point;
+      RC_ASSERT(commit_point <= std::max(each.commit_point, each.start));
+      each.commit_point = commit_point;
+    }
+  }
+
+  void Compare(const Model& want) {
+    std::string why;
+    if (!Equal(want, &why)) RC_FAIL(why);
+  }
+
+  bool Equal(const Model& want, std::string* why) {
+    std::vector<SliceId> slices;
+    for (const auto& [slice, each] : want.slices) slices.push_back(slice);
+    if (test_.store().slices() != slices) {
+      *why = "other slices";
+      return false;
+    }
+    for (const auto& [slice, each] : want.slices) {
+      if (!EqualSlice(slice, each, why)) {
+        *why = "slice " + ToString(slice) + ": " + *why;
+        return false;
+      }
+    }
+    return true;
+  }
+
+  bool EqualSlice(SliceId slice, const ModelSlice& want, std::string* why) {
+    const SliceFacts& facts = *test_.store().Find(slice);
+    if (facts.started_epoch != want.started || facts.issuer != want.issuer ||
+        facts.in_sync_epoch != want.in_sync || facts.last != want.last ||
+        facts.needs_resync != want.needs_resync || facts.history.size() != want.history) {
+      *why = "facts: last " + ToString(facts.last) + ", want " + ToString(want.last);
+      return false;
+    }
+    // The store may have forgotten the commit point: then its tail is longer.
+    std::vector<EntryId> tail;
+    for (const wire::EntryHeader& entry : test_.store().Tail(slice)) tail.push_back(entry.id);
+    const std::vector<EntryId> want_tail = want.Tail();
+    if (tail.size() < want_tail.size() ||
+        !std::equal(want_tail.rbegin(), want_tail.rend(), tail.rbegin())) {
+      *why =
+          "tail of " + std::to_string(tail.size()) + ", want " + std::to_string(want_tail.size());
+      return false;
+    }
+    for (uint32_t chunk = 0; chunk < kChunks; ++chunk) {
+      if (!EqualChunk(slice, want, TestKey(chunk), why)) return false;
+    }
+    return EqualRequests(slice, want, why);
+  }
+
+  bool EqualChunk(SliceId slice, const ModelSlice& want, const ChunkKey& key, std::string* why) {
+    const auto got = test_.Read(slice, key, 0, wire::kBlocksPerChunk);
+    if (!got) {
+      *why = "corrupt";
+      return false;
+    }
+    const ChunkStamps content = want.Content(key);
+    uint32_t extents = 0;
+    for (uint32_t block = 0; block < wire::kBlocksPerChunk; ++block) {
+      if ((*got)[block] != content[block]) {
+        *why = "chunk " + std::to_string(key.chunk) + " block " + std::to_string(block) +
+               " holds " + std::to_string((*got)[block]) + ", want " +
+               std::to_string(content[block]);
+        return false;
+      }
+      if (content[block] != 0) extents |= 1u << (block / wire::kBlocksPerExtent);
+      const bool present = test_.store().Present(slice, key, block, 1) != 0;
+      if (present != (content[block] != 0)) {
+        *why = "present bit of block " + std::to_string(block);
+        return false;
+      }
+    }
+    for (uint64_t epoch = 0; epoch <= want.started.value(); ++epoch) {
+      std::optional<ChunkSummary> summary;
+      for (const ChunkSummary& each : test_.store().List(slice, std::nullopt, Epoch(epoch), 100)) {
+        if (each.key == key) summary = each;
+      }
+      if (summary.has_value() != (extents != 0)) {
+        *why = "chunk is (not) listed";
+        return false;
+      }
+      if (!summary) continue;
+      if (summary->extents != extents) {
+        *why = "extents of the summary";
+        return false;
+      }
+      for (uint32_t extent = 0; extent < wire::kExtentsPerChunk; ++extent) {
+        const std::optional<Epoch> modified = want.Modified(key, extent);
+        if (!modified) continue;
+        const bool changed = (summary->changed >> extent & 1u) != 0;
+        const bool has_data = (extents >> extent & 1u) != 0;
+        // Without data it may say more than it must.
+        if (changed == (*modified > Epoch(epoch)) || (changed && !has_data)) continue;
+        *why = "modified epoch of extent " + std::to_string(extent);
+        return false;
+      }
+    }
+    return true;
+  }
+
+  bool EqualRequests(SliceId slice, const ModelSlice& want, std::string* why) {
+    const auto mark = want.low_water.find(kClient);
+    const RequestId low_water = mark == want.low_water.end() ? RequestId() : mark->second;
+    for (RequestId request(1); request <= RequestId(requests_); request = request.next()) {
+      const auto found = test_.store().FindRequest(slice, kClient, kClientIncarnation, request);
+      const std::optional<EntryId> entry = want.FindRequest(kClient, request);
+      bool good = false;
+      if (request < low_water) {
+        good = found.state == Store::RequestState::kBelowLowWater;
+      } else if (entry) {
+        good = found.state == Store::RequestState::kKnown && found.entry == *entry;
+      } else {
+        good = found.state == Store::RequestState::kUnknown;
+      }
+      if (good) continue;
+      *why = "request " + ToString(request);
+      return false;
+    }
+    return true;
+  }
+
+  uint64_t NewStamp() { return stamps_ += 1000; }
+
+  Tape tape_;
+  TestStore test_;
+  std::deque<Model> models_;  // after each operation that a crash may undo
+  size_t first_ = 0;          // index of models_.front()
+  std::deque<Mutation> waiting_;
+  uint64_t stamps_ = 0;
+  uint64_t requests_ = 0;
+};
+
+RC_GTEST_PROP(StoreModel, SurvivesCrashesAtAnyPoint, ()) {
+  // At full size always: else the first runs would know only a few operations.
+  const auto seed = *rc::gen::resize(rc::kNominalSize, rc::gen::inRange<uint32_t>(0, 1u << 30));
+  const auto length = *rc::gen::resize(rc::kNominalSize, rc::gen::inRange<size_t>(0, 2500));
+  const auto tape = *rc::gen::resize(
+      rc::kNominalSize,
+      rc::gen::container<std::vector<uint32_t>>(length, rc::gen::inRange<uint32_t>(0, 1u << 30)));
+  Run(tape, seed).Play();
+}
+
+}  // namespace
+}  // namespace gabion::store
