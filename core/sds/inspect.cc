@@ -1,0 +1,18 @@
+#include "core/sds/inspect.h"
+
+#include "core/sds/replica.h"
+#include "core/sds/sds_role.h"
+
+namespace gabion::sds {
+
+void AppendServedSlices(const Role& sds, const Now& now, std::vector<SliceId>* slices) {
+  const Node& node = static_cast<const SdsRole&>(sds).node();
+  if (!node.lease.Valid(now) || node.stopping) return;
+  for (const auto& [key, replica] : node.replicas) {
+    if (replica->primary != nullptr && replica->primary->MayServe()) {
+      slices->push_back(replica->config.slice);
+    }
+  }
+}
+
+}  // namespace gabion::sds

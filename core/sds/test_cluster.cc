@@ -1,0 +1,478 @@
+#include "core/sds/test_cluster.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "core/base/check.h"
+#include "core/base/checksum.h"
+
+namespace gabion::sds {
+
+namespace {
+
+constexpr DeviceIndex kDisk{1};
+constexpr uint64_t kCluster = 77;
+constexpr uint64_t kVolumeBytes = 4 << 20;
+
+}  // namespace
+
+TestCluster::TestCluster(size_t nodes) : nodes_(nodes) {
+  for (size_t i = 0; i < nodes; ++i) {
+    nodes_[i].state = std::make_unique<store::TestDisk>(
+        store::TestDisk::Options{.device = DeviceIndex::kState, .size_bytes = 1 << 20});
+    nodes_[i].disk = std::make_unique<store::TestDisk>(
+        store::TestDisk::Options{.device = kDisk, .size_bytes = 96 << 20});
+    Start(i);
+  }
+  Run(std::chrono::milliseconds(500));
+}
+
+Address TestCluster::AddressOf(int node) {
+  return Address::V4(10, 0, 0, static_cast<uint8_t>(node + 100), 7000);
+}
+
+proto::Member TestCluster::MemberOf(size_t node, bool present) {
+  proto::Member member;
+  member.set_sds(node + 1);
+  member.set_device(DeviceOf(node));
+  member.set_incarnation(nodes_[node].incarnation);
+  member.set_present(present);
+  return member;
+}
+
+void TestCluster::Start(size_t node) {
+  nodes_[node].role =
+      std::make_unique<SdsRole>(Options{.name = "sds" + std::to_string(node),
+                                        .mdms = {AddressOf(kMdm)},
+                                        .addresses = {AddressOf(static_cast<int>(node))}},
+                                RoleResources{.pool = &pool_});
+  Step(node, StartEvent{nodes_[node].state->info()});
+}
+
+void TestCluster::Kill(size_t node) {
+  Host& host = nodes_[node];
+  host.role.reset();
+  host.timers.clear();
+  host.events.clear();
+  RandomStream random(1, node, last_conn_);
+  host.state->Kill(random);
+  host.disk->Kill(random);
+  std::vector<ConnId> conns;
+  for (const auto& [conn, pipe] : pipes_) {
+    if (pipe.from == static_cast<int>(node)) conns.push_back(conn);
+  }
+  for (const ConnId conn : conns) Break(conn);
+}
+
+void TestCluster::Restart(size_t node) {
+  if (alive(node)) Kill(node);
+  Start(node);
+  Run(std::chrono::milliseconds(300));
+}
+
+// ---- Configuration
+// ---------------------------------------------------------------------------------
+
+uint64_t TestCluster::Configure(int primary, int secondary, int joining, bool secondary_present,
+                                bool release) {
+  slice_.Clear();
+  slice_.set_slice(kTestSlice);
+  slice_.set_epoch(++epoch_);
+  if (!keep_reign_) reign_ = epoch_;
+  keep_reign_ = false;
+  slice_.set_reign(reign_);
+  slice_.set_issuer(1);
+  slice_.set_release(release);
+  *slice_.mutable_primary() = MemberOf(static_cast<size_t>(primary));
+  if (secondary >= 0) {
+    *slice_.mutable_secondary() = MemberOf(static_cast<size_t>(secondary), secondary_present);
+  }
+  if (joining >= 0) *slice_.mutable_joining() = MemberOf(static_cast<size_t>(joining));
+  proto::ConfigUpdate update;
+  *update.add_slices() = slice_;
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    proto::Sds* peer = update.add_peers();
+    peer->set_id(i + 1);
+    peer->add_addresses(AddressOf(static_cast<int>(i)).ToString());
+    peer->set_incarnation(nodes_[i].incarnation);
+  }
+  SendUpdate(std::move(update));
+  return epoch_;
+}
+
+void TestCluster::Unmap() {
+  mapped_ = false;
+  proto::ConfigUpdate update;
+  update.set_fence(true);
+  proto::Mapping* mapping = update.add_removed_mappings();
+  mapping->set_volume(kTestVolume);
+  mapping->set_sdc(kTestClient);
+  SendUpdate(std::move(update));
+}
+
+void TestCluster::ReplaceClient() {
+  ++client_incarnation_;
+  client_connection_ = 0;
+  proto::ConfigUpdate update;
+  update.set_fence(true);
+  proto::Sdc* client = update.add_sdcs();
+  client->set_id(kTestClient);
+  client->set_incarnation(client_incarnation_);
+  SendUpdate(std::move(update));
+}
+
+void TestCluster::SendUpdate(proto::ConfigUpdate update) {
+  for (Host& host : nodes_) {
+    if (host.role == nullptr || !host.mdm.valid() || host.version == 0) continue;
+    update.set_version(++host.version);
+    proto::Management management;
+    *management.mutable_config_update() = update;
+    ToNode(host.mdm, management);
+  }
+  RunEvents();
+}
+
+void TestCluster::SendFull(size_t node) {
+  Host& host = nodes_[node];
+  proto::Management management;
+  proto::ConfigUpdate* update = management.mutable_config_update();
+  update->set_full(true);
+  update->set_version(++host.version);
+  proto::Pool* pool = update->add_pools();
+  pool->set_id(3);
+  pool->set_slice_count(1);
+  pool->set_first_slice(kTestSlice);
+  proto::Volume* volume = update->add_volumes();
+  volume->set_id(kTestVolume);
+  volume->set_pool(3);
+  volume->set_vtree(kTestVtree);
+  volume->set_size_bytes(kVolumeBytes);
+  volume->set_snap_number(1);
+  volume->set_version(1);
+  if (mapped_) {
+    proto::Mapping* mapping = update->add_mappings();
+    mapping->set_volume(kTestVolume);
+    mapping->set_sdc(kTestClient);
+  }
+  proto::Sdc* client = update->add_sdcs();
+  client->set_id(kTestClient);
+  client->set_incarnation(client_incarnation_);
+  proto::Device* device = update->add_devices();
+  device->set_id(DeviceOf(node));
+  device->set_sds(node + 1);
+  device->set_pool(3);
+  device->set_path("disk");
+  device->set_state(proto::DEVICE_ADDING);
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    proto::Sds* peer = update->add_peers();
+    peer->set_id(i + 1);
+    peer->add_addresses(AddressOf(static_cast<int>(i)).ToString());
+    peer->set_incarnation(nodes_[i].incarnation);
+  }
+  if (epoch_ > 0) *update->add_slices() = slice_;
+  ToNode(host.mdm, management);
+}
+
+void TestCluster::ToNode(ConnId mdm_conn, const proto::Management& management) {
+  Deliver(mdm_conn, wire::ToMessage(management, 0, pool_));
+}
+
+void TestCluster::OnMdmMessage(size_t node, ConnId conn, const wire::Message& message) {
+  Host& host = nodes_[node];
+  if (std::holds_alternative<wire::Hello>(message.body)) {
+    host.mdm = conn;
+    Deliver(conn, {.body = wire::HelloReply{.cluster = ClusterId(kCluster),
+                                            .responder = 1,
+                                            .incarnation = Incarnation(1),
+                                            .version = wire::kVersionMax,
+                                            .role = wire::PeerRole::kMdm}});
+    return;
+  }
+  const Result<proto::Management> management = wire::ParseManagement(message);
+  CHECK(management.has_value());
+  if (management->has_sds_register()) {
+    host.incarnation = management->sds_register().incarnation();
+    proto::Management reply;
+    proto::SdsRegisterReply* body = reply.mutable_sds_register_reply();
+    body->set_cluster(kCluster);
+    body->set_sds(node + 1);
+    body->set_lease_ms(1000);
+    body->set_heartbeat_ms(200);
+    body->set_generation(1);
+    ToNode(conn, reply);
+    SendFull(node);
+  } else if (management->has_sds_heartbeat()) {
+    host.heartbeat = management->sds_heartbeat();
+    host.drained = host.heartbeat.drained_version();
+    proto::Management reply;
+    proto::SdsGrant* grant = reply.mutable_sds_grant();
+    grant->set_number(host.heartbeat.number());
+    grant->set_granted(host.lease && host.heartbeat.applied_version() == host.version);
+    ToNode(conn, reply);
+  }
+}
+
+bool TestCluster::Reported(size_t node, proto::SliceReport::Kind kind) const {
+  for (const proto::SliceReport& report : nodes_[node].heartbeat.reports()) {
+    if (report.kind() == kind && report.epoch() == epoch_) return true;
+  }
+  return false;
+}
+
+// ---- The world
+// -------------------------------------------------------------------------------------
+
+ConnId TestCluster::MakePipe(int from, int to) {
+  const ConnId near(++last_conn_);
+  const ConnId far(++last_conn_);
+  pipes_[near] = {.from = from, .to = to, .peer = far, .held = {}};
+  pipes_[far] = {.from = to, .to = from, .peer = near, .held = {}};
+  return near;
+}
+
+void TestCluster::Deliver(ConnId from_conn, wire::Message message) {
+  const auto found = pipes_.find(from_conn);
+  if (found == pipes_.end()) return;
+  Pipe& pipe = found->second;
+  if (pipe.from >= 0 && pipe.to >= 0 &&
+      (nodes_[static_cast<size_t>(pipe.from)].cut || nodes_[static_cast<size_t>(pipe.to)].cut)) {
+    pipe.held.push_back(std::move(message));
+    return;
+  }
+  if (pipe.to >= 0) {
+    Host& host = nodes_[static_cast<size_t>(pipe.to)];
+    if (host.role != nullptr) host.events.push_back(MessageEvent{pipe.peer, std::move(message)});
+  } else if (pipe.to == kMdm) {
+    OnMdmMessage(static_cast<size_t>(pipe.from), pipe.peer, message);
+  } else if (const auto* hello = std::get_if<wire::HelloReply>(&message.body)) {
+    greetings_[pipe.peer] = hello->status;
+  } else if (const auto* write = std::get_if<wire::WriteReply>(&message.body)) {
+    CHECK(!answers_.contains(write->tag)) << "a write was answered twice";
+    answers_[write->tag] = {.status = write->status, .data = {}};
+  } else if (const auto* read = std::get_if<wire::ReadReply>(&message.body)) {
+    CHECK(!answers_.contains(read->tag)) << "a read was answered twice";
+    answers_[read->tag] = {.status = read->status, .data = message.payload};
+  }
+}
+
+void TestCluster::Break(ConnId conn) {
+  const auto found = pipes_.find(conn);
+  if (found == pipes_.end()) return;
+  const ConnId peer = found->second.peer;
+  for (const ConnId end : {conn, peer}) {
+    const int owner = pipes_.at(end).from;
+    if (owner < 0) continue;
+    Host& host = nodes_[static_cast<size_t>(owner)];
+    if (host.role != nullptr) host.events.push_back(DisconnectedEvent{end});
+  }
+  pipes_.erase(peer);
+  pipes_.erase(conn);
+}
+
+void TestCluster::Step(size_t node, const Event& event) {
+  Host& host = nodes_[node];
+  Effects effects;
+  host.role->Step({.boot = now_, .wall = WallTime(now_.time_since_epoch())}, event, effects);
+  host.role->CheckInvariants();
+  CarryOut(node, effects);
+}
+
+void TestCluster::CarryOut(size_t node, Effects& effects) {
+  Host& host = nodes_[node];
+  for (const LogEffect& line : effects.logs) {
+    log_.push_back("sds" + std::to_string(node) + ": " + line.text);
+  }
+  for (const TimerEffect& timer : effects.timers) {
+    if (timer.when == kNever) {
+      host.timers.erase(timer.tag);
+    } else {
+      host.timers[timer.tag] = timer.when;
+    }
+  }
+  host.state->Submit(effects);
+  host.disk->Submit(effects);
+  for (const OpenDeviceEffect& open : effects.opens) {
+    host.events.push_back(DeviceOpenedEvent{
+        .tag = open.tag, .ok = true, .device = kDisk, .info = host.disk->info(), .error = ""});
+  }
+  for (const ConnectEffect& connect : effects.connects) {
+    int to = kMdm;
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+      if (AddressOf(static_cast<int>(i)) == connect.address) to = static_cast<int>(i);
+    }
+    const bool refused = to >= 0 && (!alive(static_cast<size_t>(to)) || host.cut ||
+                                     nodes_[static_cast<size_t>(to)].cut);
+    if (refused) {
+      host.events.push_back(ConnectFailedEvent{connect.dial});
+      continue;
+    }
+    const ConnId near = MakePipe(static_cast<int>(node), to);
+    host.events.push_back(ConnectedEvent{near, connect.dial, connect.address});
+    if (to < 0) continue;
+    nodes_[static_cast<size_t>(to)].events.push_back(
+        ConnectedEvent{pipes_.at(near).peer, 0, AddressOf(static_cast<int>(node))});
+  }
+  for (SendEffect& send : effects.sends) Deliver(send.conn, std::move(send.message));
+  for (const ConnId conn : effects.closes) Break(conn);
+}
+
+// Everything that can happen without time passing.
+bool TestCluster::RunEvents() {
+  bool any = false;
+  for (bool busy = true; busy;) {
+    busy = false;
+    for (auto& [conn, pipe] : pipes_) {
+      if (pipe.held.empty() || nodes_[static_cast<size_t>(pipe.from)].cut ||
+          nodes_[static_cast<size_t>(pipe.to)].cut) {
+        continue;
+      }
+      std::deque<wire::Message> held = std::exchange(pipe.held, {});
+      for (wire::Message& message : held) Deliver(conn, std::move(message));
+    }
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+      Host& host = nodes_[i];
+      if (host.role == nullptr) continue;
+      if (!host.events.empty()) {
+        const Event event = std::move(host.events.front());
+        host.events.pop_front();
+        Step(i, event);
+        busy = true;
+      } else if (host.state->pending() > 0) {
+        Step(i, host.state->Complete(0));
+        busy = true;
+      } else if (host.disk->pending() > 0) {
+        Step(i, host.disk->Complete(0));
+        busy = true;
+      }
+    }
+    any = any || busy;
+  }
+  return any;
+}
+
+void TestCluster::Run(Duration duration) {
+  const Instant end = now_ + duration;
+  while (true) {
+    RunEvents();
+    Instant next = kNever;
+    for (const Host& host : nodes_) {
+      for (const auto& [tag, when] : host.timers) next = std::min(next, when);
+    }
+    if (next > end) break;
+    now_ = std::max(now_, next);
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+      std::vector<TimerTag> due;
+      for (const auto& [tag, when] : nodes_[i].timers) {
+        if (when <= now_) due.push_back(tag);
+      }
+      for (const TimerTag tag : due) {
+        if (nodes_[i].timers.erase(tag) > 0) Step(i, TimerEvent{tag});
+      }
+    }
+  }
+  now_ = end;
+}
+
+// ---- The client
+// ------------------------------------------------------------------------------------
+
+ConnId TestCluster::Connect(size_t node) {
+  const ConnId conn = MakePipe(kClient, static_cast<int>(node));
+  nodes_[node].events.push_back(ConnectedEvent{pipes_.at(conn).peer, 0, AddressOf(50)});
+  SendRaw(conn, {.body = wire::Hello{.cluster = ClusterId(kCluster),
+                                     .sender = kTestClient,
+                                     .target = node + 1,
+                                     .incarnation = Incarnation(client_incarnation_),
+                                     .connection = ConnectionNumber(++client_connection_),
+                                     .role = wire::PeerRole::kSdc}});
+  RunEvents();
+  return conn;
+}
+
+std::optional<wire::Status> TestCluster::Greeted(ConnId conn) const {
+  const auto found = greetings_.find(conn);
+  if (found == greetings_.end()) return std::nullopt;
+  return found->second;
+}
+
+bool TestCluster::Open(ConnId conn) const { return pipes_.contains(conn); }
+
+void TestCluster::SendRaw(ConnId conn, wire::Message message) { Deliver(conn, std::move(message)); }
+
+uint64_t TestCluster::Write(ConnId conn, uint8_t stamp, const Io& io) {
+  Slice payload = pool_.Allocate(io.length_bytes);
+  std::memset(payload.mutable_span().data(), stamp, io.length_bytes);
+  wire::WriteRequest request{.target = {.volume = VolumeId(kTestVolume),
+                                        .vtree = VtreeId(kTestVtree),
+                                        .slice = SliceId(kTestSlice),
+                                        .reign = Reign(io.reign == 0 ? reign_ : io.reign),
+                                        .offset_bytes = io.offset_bytes,
+                                        .length_bytes = io.length_bytes},
+                             .tag = ++last_tag_,
+                             .snap_number = SnapNumber(1),
+                             .request = RequestId(io.request == 0 ? ++last_request_ : io.request),
+                             .low_water = RequestId(1),
+                             .kind = wire::EntryKind::kWrite};
+  uint32_t at = 0;
+  for (size_t piece = 0; at < io.length_bytes; ++piece) {
+    const uint32_t size = std::min(wire::kBlockBytes - (io.offset_bytes + at) % wire::kBlockBytes,
+                                   io.length_bytes - at);
+    request.piece_crc[piece] = Crc32c(payload.span().subspan(at, size));
+    at += size;
+  }
+  SendRaw(conn, {.body = request, .payload = std::move(payload)});
+  RunEvents();
+  return last_tag_;
+}
+
+uint64_t TestCluster::Read(ConnId conn, const Io& io) {
+  SendRaw(conn,
+          {.body = wire::ReadRequest{.target = {.volume = VolumeId(kTestVolume),
+                                                .vtree = VtreeId(kTestVtree),
+                                                .slice = SliceId(kTestSlice),
+                                                .reign = Reign(io.reign == 0 ? reign_ : io.reign),
+                                                .offset_bytes = io.offset_bytes,
+                                                .length_bytes = io.length_bytes},
+                                     .tag = ++last_tag_}});
+  RunEvents();
+  return last_tag_;
+}
+
+const TestCluster::Answer* TestCluster::Find(uint64_t tag) const {
+  const auto found = answers_.find(tag);
+  return found == answers_.end() ? nullptr : &found->second;
+}
+
+wire::Status TestCluster::StatusOf(uint64_t tag) const {
+  const Answer* answer = Find(tag);
+  CHECK(answer != nullptr) << "no answer yet\n" << Dump();
+  return answer->status;
+}
+
+std::optional<uint8_t> TestCluster::StampOf(uint64_t tag) const {
+  const Answer* answer = Find(tag);
+  if (answer == nullptr || answer->status != wire::Status::kOk || answer->data.empty()) {
+    return std::nullopt;
+  }
+  const auto stamp = static_cast<uint8_t>(answer->data.span()[0]);
+  for (const std::byte byte : answer->data.span()) {
+    if (static_cast<uint8_t>(byte) != stamp) return std::nullopt;
+  }
+  return stamp;
+}
+
+const store::Store& TestCluster::StoreOf(size_t index) const {
+  return *node(index).devices.Find(DeviceId(DeviceOf(index)))->store;
+}
+
+std::string TestCluster::Dump() const {
+  std::string text;
+  for (const Host& host : nodes_) {
+    if (host.role != nullptr) text += host.role->Dump();
+  }
+  for (const std::string& line : log_) text += line + "\n";
+  return text;
+}
+
+}  // namespace gabion::sds

@@ -1,0 +1,141 @@
+// A few SDS roles on real stores and test disks, with a manager and a client that a test plays.
+// Time is virtual, disks answer at once, messages arrive in order.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/role/role.h"
+#include "core/sds/sds_role.h"
+#include "core/store/test_disk.h"
+#include "core/wire/management.h"
+
+namespace gabion::sds {
+
+inline constexpr uint64_t kTestSlice = 500;
+inline constexpr uint64_t kTestVolume = 7;
+inline constexpr uint64_t kTestVtree = 70;
+inline constexpr uint64_t kTestClient = 9;
+
+class TestCluster {
+ public:
+  explicit TestCluster(size_t nodes);
+
+  // SDS `node` has id node + 1 and one device of id 101 + node.
+  static uint64_t DeviceOf(size_t node) { return 101 + node; }
+  proto::Member MemberOf(size_t node, bool present = true);
+
+  void Run(Duration duration);
+  void Start(size_t node);
+  // The process ends; what the disks were doing is lost, what they hold stays.
+  void Kill(size_t node);
+  void Restart(size_t node);
+  bool alive(size_t node) const { return nodes_[node].role != nullptr; }
+  // Messages between SDSs, to and from this one, wait until it is healed.
+  void CutPeers(size_t node, bool cut) { nodes_[node].cut = cut; }
+  void SetLease(size_t node, bool granted) { nodes_[node].lease = granted; }
+
+  // Gives everybody alive the slice's configuration. -1: none.
+  uint64_t Configure(int primary, int secondary, int joining = -1, bool secondary_present = true,
+                     bool release = false);
+  void SameReign() { keep_reign_ = true; }
+  uint64_t epoch() const { return epoch_; }
+  void Unmap();
+  void ReplaceClient();
+
+  // The newest report of this kind that the primary sent for the present epoch.
+  bool Reported(size_t node, proto::SliceReport::Kind kind) const;
+  uint64_t DrainedVersion(size_t node) const { return nodes_[node].drained; }
+  uint64_t AppliedVersion(size_t node) const { return nodes_[node].version; }
+
+  // ---- The client
+  struct Answer {
+    wire::Status status{};
+    Slice data;
+  };
+  // Opens the next connection; it is usable when Greeted() says kOk.
+  ConnId Connect(size_t node);
+  std::optional<wire::Status> Greeted(ConnId conn) const;
+  bool Open(ConnId conn) const;
+  struct Io {
+    uint32_t offset_bytes = 0;
+    uint32_t length_bytes = 4096;
+    uint64_t request = 0;  // 0: the next
+    uint64_t reign = 0;    // 0: the present
+  };
+  uint64_t Write(ConnId conn, uint8_t stamp, const Io& io);
+  uint64_t Read(ConnId conn, const Io& io);
+  void SendRaw(ConnId conn, wire::Message message);
+  const Answer* Find(uint64_t tag) const;
+  wire::Status StatusOf(uint64_t tag) const;
+  // Every byte of the answer; nothing when they differ.
+  std::optional<uint8_t> StampOf(uint64_t tag) const;
+  uint64_t last_request() const { return last_request_; }
+
+  const Node& node(size_t index) const { return nodes_[index].role->node(); }
+  const store::Store& StoreOf(size_t index) const;
+  std::string Dump() const;
+  const std::vector<std::string>& log() const { return log_; }
+  BufferPool& pool() { return pool_; }
+
+ private:
+  struct Host {
+    std::unique_ptr<SdsRole> role;
+    std::unique_ptr<store::TestDisk> state;
+    std::unique_ptr<store::TestDisk> disk;
+    std::map<TimerTag, Instant> timers;
+    std::deque<Event> events;
+    uint64_t incarnation = 0;
+    uint64_t version = 0;
+    uint64_t drained = 0;
+    ConnId mdm;  // the manager's side of its connection
+    bool lease = true;
+    bool cut = false;
+    proto::SdsHeartbeat heartbeat;
+  };
+  struct Pipe {
+    int from = 0;  // node, or kMdm, or kClient
+    int to = 0;
+    ConnId peer;
+    std::deque<wire::Message> held;
+  };
+  static constexpr int kMdm = -1;
+  static constexpr int kClient = -2;
+
+  static Address AddressOf(int node);
+  void Step(size_t node, const Event& event);
+  void CarryOut(size_t node, Effects& effects);
+  ConnId MakePipe(int from, int to);
+  void Deliver(ConnId from_conn, wire::Message message);
+  void Break(ConnId conn);
+  void OnMdmMessage(size_t node, ConnId conn, const wire::Message& message);
+  void ToNode(ConnId mdm_conn, const proto::Management& management);
+  void SendFull(size_t node);
+  void SendUpdate(proto::ConfigUpdate update);
+  bool RunEvents();
+
+  Instant now_{std::chrono::seconds(1)};
+  BufferPool pool_{{.bytes_max = size_t{256} << 20}};
+  std::vector<Host> nodes_;
+  std::map<ConnId, Pipe> pipes_;
+  uint64_t last_conn_ = 0;
+  proto::SliceConfig slice_;
+  uint64_t epoch_ = 0;
+  uint64_t reign_ = 0;
+  bool keep_reign_ = false;
+  bool mapped_ = true;
+  uint64_t client_incarnation_ = 1;
+  uint64_t client_connection_ = 0;
+  uint64_t last_tag_ = 0;
+  uint64_t last_request_ = 0;
+  std::map<ConnId, wire::Status> greetings_;
+  std::map<uint64_t, Answer> answers_;
+  std::vector<std::string> log_;
+};
+
+}  // namespace gabion::sds
