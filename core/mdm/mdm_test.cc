@@ -151,6 +151,24 @@ TEST(Mdm, AHandedBackLeaseFailsOverAtOnce) {
   EXPECT_LE(cluster.now() - stopped, milliseconds(300));
 }
 
+TEST(Mdm, NothingIsGrantedToAPrimaryThatIsBeingTaken) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  ASSERT_EQ(cluster.WriteAll(), 4u);
+  cluster.sds(0).paused = true;
+  cluster.Advance(milliseconds(700));
+  cluster.hold_disk = true;  // the epochs that take it are proposed, and not durable
+  cluster.Advance(milliseconds(700));
+  cluster.sds(0).paused = false;
+  cluster.Advance(milliseconds(700));
+  EXPECT_TRUE(cluster.sds(0).registered);
+  EXPECT_EQ(cluster.WriteAll(), 2u);  // the other one's; what it had is out of lease, and stays so
+  cluster.hold_disk = false;
+  cluster.Settle();
+  cluster.Advance(milliseconds(700));
+  EXPECT_EQ(cluster.WriteAll(), 4u);
+}
+
 TEST(Mdm, RebuildsElsewhereWhenAMemberStaysAway) {
   TestCluster cluster;
   cluster.Build(3, 16);

@@ -58,6 +58,19 @@ void Play(TestCluster& cluster, const Step& step) {
       for (const uint64_t id : cluster.sds(sds).devices_of_config) cluster.device(id).state = state;
       break;
     }
+    case 11:
+      cluster.hold_disk = true;
+      break;
+    case 12:
+      cluster.hold_disk = false;
+      cluster.Settle();
+      break;
+    case 13:
+      cluster.sds(sds).paused = true;
+      break;
+    case 14:
+      cluster.sds(sds).paused = false;
+      break;
     default:
       break;
   }
@@ -84,15 +97,18 @@ RC_GTEST_PROP(Model, NeverHasTwoPrimariesNorLosesAnAcknowledgedWrite, ()) {
   cluster.Advance(seconds(1));
   RC_ASSERT(cluster.WriteAll() == kSliceCount);
   const auto steps = *rc::gen::container<std::vector<Step>>(
-      rc::gen::construct<Step>(rc::gen::inRange(0, 14), rc::gen::inRange<size_t>(0, kSdsCount),
+      rc::gen::construct<Step>(rc::gen::inRange(0, 17), rc::gen::inRange<size_t>(0, kSdsCount),
                                rc::gen::weightedOneOf<int>({{3, rc::gen::inRange(0, 300)},
                                                             {2, rc::gen::inRange(300, 1500)},
                                                             {1, rc::gen::inRange(1500, 6000)}})));
   for (const Step& step : steps) Play(cluster, step);
 
+  cluster.hold_disk = false;
+  cluster.Settle();
   for (const uint64_t device : devices) cluster.device(device).state = proto::DEVICE_UP;
   for (size_t i = 0; i < kSdsCount; ++i) {
     cluster.CutOff(i, false);
+    cluster.sds(i).paused = false;
     cluster.StartSds(i);
   }
   for (int i = 0; i < 20; ++i) {

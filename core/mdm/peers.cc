@@ -359,6 +359,13 @@ bool MdmRole::IsAnswerDue(const Now& now, Waiting& waiting, proto::AdminReply& r
                                    "; when that is put right, repeat `gabion device add`)"));
       return true;
     }
+    if (const std::string why = registrar_.ErrorOf(DeviceId(waiting.id)); !why.empty()) {
+      reply.set_code(proto::AdminReply::CONFLICT);
+      reply.set_error(absl::StrCat("SDS \"", waiting.name, "\" cannot use ", device->path(), ": ",
+                                   why, " (it keeps trying; to give up: `gabion device remove ",
+                                   waiting.id, "`)"));
+      return true;
+    }
     if (now.boot < waiting.deadline) return false;
     reply.set_code(proto::AdminReply::UNAVAILABLE);
     reply.set_error(absl::StrCat(

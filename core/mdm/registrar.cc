@@ -357,6 +357,14 @@ uint64_t Registrar::UsedBytes(DeviceId device) const {
   return 0;
 }
 
+std::string Registrar::ErrorOf(DeviceId device) const {
+  for (const auto& [sds, session] : sessions_) {
+    const auto at = session.devices.find(device);
+    if (at != session.devices.end()) return at->second.report.error();
+  }
+  return "";
+}
+
 std::string Registrar::Dump(Instant now) const {
   std::string out = "registered SDSs:\n";
   for (const auto& [sds, session] : sessions_) {

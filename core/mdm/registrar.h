@@ -73,6 +73,8 @@ class Registrar {
   // The registered incarnation reports that this epoch has started.
   bool IsOpen(const SliceState& slice) const;
   uint64_t UsedBytes(DeviceId device) const;
+  // Why its SDS cannot use it at present; empty when it can, or has not said.
+  std::string ErrorOf(DeviceId device) const;
 
   // A report that nobody sent for this epoch and these incarnations (R20).
   uint64_t stale_reports() const { return stale_reports_; }

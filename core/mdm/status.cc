@@ -40,6 +40,9 @@ proto::ClusterStatus MakeStatus(const View& view, const Registrar& registrar, co
     if (device.state() == proto::DEVICE_UP && !view.IsAble(SdsId(device.sds()), id)) {
       out->set_state(proto::DEVICE_DOWN);
     }
+    if (out->state() != proto::DEVICE_UP && out->error().empty()) {
+      out->set_error(registrar.ErrorOf(id));
+    }
     out->set_used_bytes(view.device(id).used_bytes);
     proto::Pool& pool = pools[device.pool()];
     pool.set_capacity_bytes(pool.capacity_bytes() + device.size_bytes());

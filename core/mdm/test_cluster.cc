@@ -187,7 +187,7 @@ bool TestCluster::HasLease(const ModelSds& sds) const {
 
 void TestCluster::RunSds(size_t index) {
   ModelSds& sds = sdss_[index];
-  if (!sds.running || cut_[index]) return;
+  if (!sds.running || sds.paused || cut_[index]) return;
   if (!sds.connected) {
     wire::Hello hello = HelloOf(wire::PeerRole::kSds);
     hello.sender = sds.id;
@@ -311,6 +311,7 @@ ModelSds* TestCluster::Acting(const proto::SliceConfig& slice, const proto::Memb
   if (!member.present() || devices_[member.device()].state != proto::DEVICE_UP) return nullptr;
   for (ModelSds& sds : sdss_) {
     if (sds.id != member.sds() || !sds.running || sds.incarnation != member.incarnation()) continue;
+    if (sds.paused) return nullptr;
     const auto released = sds.released.find(slice.slice());
     const bool is_released = released != sds.released.end() && released->second >= slice.epoch();
     return is_released ? nullptr : &sds;

@@ -30,6 +30,7 @@ struct ModelSds {
   uint64_t cluster = 0;  // learnt with the id
   uint64_t incarnation = 0;
   bool running = false;
+  bool paused = false;  // the process is frozen; its connection stays
   bool holds_state_lock = true;
   bool obeys = true;  // applies its configuration
   int64_t drift_permille = 0;
