@@ -185,6 +185,8 @@ void Primary::OnReplicateAck(Context& ctx, const wire::ReplicateAck& ack) {
   if (durable > follower->acked && ack.status != Status::kWrongEpoch) {
     follower->acked = durable;
     Progress(ctx, *follower);
+    // What was committed before it arrived at T has waited for this alone.
+    if (follower == &joining_) Trim(ctx);
   }
   Refused(ctx, *follower, ack.status);
 }
