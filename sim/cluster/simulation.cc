@@ -5,6 +5,7 @@
 #include "core/base/check.h"
 #include "sim/cluster/config_watch.h"
 #include "sim/cluster/durability_check.h"
+#include "sim/cluster/single_primary.h"
 #include "sim/fault/injector.h"
 
 namespace gabion::sim {
@@ -66,10 +67,12 @@ class Simulation {
         world_(DrawWorld(), &choices_, arena),
         cluster_(&world_, DrawCluster(choices_, plan_)),
         watch_(cluster_.mdm()),
+        single_primary_(&world_, cluster_.sds()),
         injector_(&world_, plan_,
                   {.mdms = {cluster_.mdm()}, .sdss = cluster_.sds(), .sdcs = cluster_.sdc()}) {
     world_.TraceTo(options.tracer);
     world_.Observe(&watch_);
+    world_.Observe(&single_primary_);
   }
 
   RunReport Run() {
@@ -177,6 +180,7 @@ class Simulation {
   World world_;
   Cluster cluster_;
   ConfigWatch watch_;
+  SinglePrimary single_primary_;
   FaultInjector injector_;
 };
 

@@ -2,9 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <ostream>
 #include <string>
 
 namespace gabion::sim {
+
+void PrintTo(const Scenario& scenario, std::ostream* out);
+void PrintTo(const Scenario& scenario, std::ostream* out) { *out << scenario.name; }
+
 namespace {
 
 class ScenarioTest : public testing::TestWithParam<Scenario> {};

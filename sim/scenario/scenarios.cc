@@ -400,10 +400,10 @@ void SitePowerLossAndOneNeverReturns(Stage& stage) {
   stage.Sleep(seconds(90));
   stage.world().Start(stage.cluster().mdm());
   stage.Sleep(seconds(30));
-  stage.world().Start(sds[0]);  // and sds[1] never
-  stage.ReadEverything();
+  stage.world().Start(sds[0]);
   stage.Sleep(seconds(200));
-  stage.world().Start(sds[3]);
+  stage.world().Start(sds[3]);  // and sds[1] never
+  stage.ReadEverything();       // every slice has one of its copies back
   stage.WaitMirrored(seconds(90));
   stage.ReadEverything();
 }

@@ -1,4 +1,5 @@
 #include "core/base/mix.h"
+#include "sim/cluster/single_primary.h"
 #include "sim/scenario/scenario.h"
 
 namespace gabion::sim {
@@ -125,6 +126,8 @@ std::string RunScenarioScript(const Scenario& scenario, Tracer* tracer) {
   Cluster cluster(&world, scenario.options);
   ConfigWatch watch(cluster.mdm());
   world.Observe(&watch);
+  SinglePrimary single_primary(&world, cluster.sds());
+  world.Observe(&single_primary);
   if (!cluster.SetUp(Duration(std::chrono::seconds(60)).count())) {
     world.Fail("set-up", "the cluster was not ready: " + cluster.last_status().ShortDebugString());
   }
