@@ -28,7 +28,8 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-// One attempt: long enough for a manager that is busy, short enough to try another one.
+// To reach one MDM, and for the answer to a query: long enough for one that is busy, short enough
+// to try another one.
 constexpr milliseconds kAttemptTime(3000);
 constexpr milliseconds kPause(100);
 
@@ -128,6 +129,8 @@ Result<proto::AdminReply> MdmClient::Attempt(const proto::AdminRequest& command,
   }
   proto::Management management;
   *management.mutable_admin_request() = command;
+  const bool change = !command.has_status();
+  if (change) deadline = steady_clock::now() + options_.answer_timeout;
   const uint64_t tag = ++last_tag_;
   const wire::Message message = wire::ToMessage(management, tag, pool_);
   if (message.payload.empty()) {
@@ -141,6 +144,13 @@ Result<proto::AdminReply> MdmClient::Attempt(const proto::AdminRequest& command,
     const Result<wire::Message> received = Receive(deadline);
     if (!received) {
       Disconnect();
+      if (change && steady_clock::now() >= deadline) {
+        return Err(
+            ErrorCode::kTimeout,
+            "the MDM at %s has the command but has not answered within %.3g s; whether it is "
+            "carried out, `gabion status` tells",
+            endpoint_.c_str(), static_cast<double>(options_.answer_timeout.count()) / 1000);
+      }
       return tl::unexpected(received.error());
     }
     const auto* body = std::get_if<wire::ManagementBody>(&received->body);

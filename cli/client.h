@@ -17,8 +17,11 @@ namespace gabion::cli {
 class MdmClient {
  public:
   struct Options {
-    std::vector<std::string> endpoints;  // "HOST:PORT", tried in turn
-    std::chrono::milliseconds timeout = std::chrono::seconds(10);
+    std::vector<std::string> endpoints;                            // "HOST:PORT", tried in turn
+    std::chrono::milliseconds timeout = std::chrono::seconds(10);  // to reach somebody
+    // For the answer to a change that an MDM has received; it gives up after 30 s itself. A query's
+    // answer is only waited for within `timeout`.
+    std::chrono::milliseconds answer_timeout = std::chrono::seconds(40);
     // Told once per call, when the first attempt has failed.
     std::function<void(const std::string&)> on_waiting;
   };
@@ -29,8 +32,8 @@ class MdmClient {
   ~MdmClient();
 
   // Sends the command until somebody has answered, or the time is up: kUnavailable, with the last
-  // reason. An answer of UNAVAILABLE is asked again, and returned when the time is up. Fills in
-  // `request` and `user`.
+  // reason. kTimeout: somebody has the command and owes the answer. An answer of UNAVAILABLE is
+  // asked again, and returned when the time is up. Fills in `request` and `user`.
   Result<proto::AdminReply> Call(proto::AdminRequest command);
 
  private:

@@ -232,6 +232,25 @@ TEST(MdmClient, SilentServerIsUnavailable) {
   EXPECT_EQ(reply.error().code, ErrorCode::kUnavailable);
 }
 
+TEST(MdmClient, ChangeThatIsOwedAnAnswerIsNotCalledUnreachable) {
+  int asked = 0;
+  {
+    FakeMdm mdm([&asked](Peer& peer, int) {
+      uint64_t tag = 0;
+      if (!peer.Greet()) return;
+      while (peer.Command(&tag)) ++asked;
+    });
+    MdmClient::Options options = OptionsFor({mdm.endpoint()});
+    options.answer_timeout = std::chrono::milliseconds(200);
+    MdmClient client(options);
+    const auto reply = client.Call(SomeCommand());
+    ASSERT_FALSE(reply);
+    EXPECT_EQ(reply.error().code, ErrorCode::kTimeout);
+    EXPECT_NE(reply.error().message.find("gabion status"), std::string::npos);
+  }
+  EXPECT_EQ(asked, 1);
+}
+
 TEST(MdmClient, ForeignProtocolIsToldAtOnce) {
   FakeMdm mdm([](Peer& peer, int) {
     constexpr char kText[] = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";

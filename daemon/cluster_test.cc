@@ -247,16 +247,17 @@ TEST(Cluster, BadInputHarmsNothingElse) {
   std::ofstream(foreign) << std::string(4096, 'x');
   ASSERT_EQ(::truncate(foreign.c_str(), 512 * kMiB), 0);
   for (const std::string& path : {foreign, cluster.dir() + "/devices/sds2-1.img"}) {
-    // Refused at once, or added and then reported as failed: never up.
-    const CommandResult added = cluster.Gabion("device add " + path + " --sds=sds1");
-    if (added.exit_code != 0) continue;
-    EXPECT_TRUE(cluster.WaitFor([&](const proto::ClusterStatus& status) {
-      for (const proto::Device& device : status.devices()) {
-        if (device.path() == path && !device.error().empty()) return true;
-      }
-      return false;
-    })) << path
-        << cluster.Gabion("device list").output << cluster.Logs();
+    refused("device add " + path + " --sds=sds1", path);
+    // Until the administrator gives up, the reason can be seen.
+    const proto::ClusterStatus status = cluster.Status();
+    const auto device = std::find_if(status.devices().begin(), status.devices().end(),
+                                     [&](const proto::Device& one) {
+                                       return one.path() == path && one.state() != proto::DEVICE_UP;
+                                     });
+    ASSERT_NE(device, status.devices().end()) << cluster.Gabion("device list").output;
+    EXPECT_NE(device->error(), "");
+    const CommandResult removed = cluster.Gabion("device remove " + std::to_string(device->id()));
+    EXPECT_EQ(removed.exit_code, 0) << removed.output;
   }
   EXPECT_EQ(ReadText(foreign).substr(0, 4096), std::string(4096, 'x'));
 
