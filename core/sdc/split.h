@@ -1,5 +1,6 @@
-// How a request on a volume falls into parts, each of one chunk and of at most kDataBytesMax of
-// data, such that an SDS can log each as one entry.
+// How a request on a volume falls into parts that one message may carry (wire::IoTarget): each in
+// one chunk; data touches at most kDataBlocksMax blocks; zeroes and trims are whole blocks or touch
+// at most as many.
 #pragma once
 
 #include <algorithm>
@@ -16,25 +17,24 @@ struct ChunkRange {
   uint32_t length_bytes = 0;
 };
 
-// The first part of [begin, end). With data: at most kDataBlocksMax blocks, one touched at an edge
-// included (an entry of the log holds no more). Without (trim, zeroes): whole blocks of one chunk, or
-// a range within one block.
+// The first part of [begin, end).
 inline ChunkRange FirstRange(uint64_t begin, uint64_t end, bool has_data) {
   CHECK_LT(begin, end);
+  constexpr uint64_t kBlock = wire::kBlockBytes;
   const uint64_t chunk = begin / wire::kChunkBytes;
   CHECK_LE(chunk, uint64_t{UINT32_MAX});
-  const auto offset = static_cast<uint32_t>(begin % wire::kChunkBytes);
-  const uint32_t in_block = offset % wire::kBlockBytes;
-  const uint32_t to_chunk_end = wire::kChunkBytes - offset;
-  auto length = static_cast<uint32_t>(std::min<uint64_t>(end - begin, to_chunk_end));
-  if (has_data) {
-    length = std::min(length, wire::kDataBytesMax - in_block);
-  } else if (in_block != 0) {
-    length = std::min(length, wire::kBlockBytes - in_block);
-  } else if (length > wire::kBlockBytes) {
-    length -= length % wire::kBlockBytes;
+  const uint64_t first_block = begin / kBlock;
+  const uint64_t window_end = (first_block + wire::kDataBlocksMax) * kBlock;
+  uint64_t limit = std::min(end, (chunk + 1) * wire::kChunkBytes);
+  if (limit > window_end) {
+    if (has_data || begin % kBlock != 0) {
+      limit = window_end;  // what follows begins with a whole block
+    } else {
+      limit -= limit % kBlock;  // the rest of the last block is a part of its own
+    }
   }
-  return {static_cast<uint32_t>(chunk), offset, length};
+  return {static_cast<uint32_t>(chunk), static_cast<uint32_t>(begin % wire::kChunkBytes),
+          static_cast<uint32_t>(limit - begin)};
 }
 
 }  // namespace gabion::sdc
