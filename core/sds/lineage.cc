@@ -205,7 +205,8 @@ std::optional<TailPlan> PlanFollow(const Lineage& self, const Lineage& source) {
   // more (the source asked before it wrote the record).
   const uint64_t committed = common->base_a + self.committed;
   const uint64_t end = common->base_b;
-  const uint64_t limit = PLANTED_BUG("R14-no-void") ? UINT64_MAX : common->limit;
+  const bool keeps_all = PLANTED_BUG("R14-no-void") || PLANTED_BUG("R14-no-exchange");
+  const uint64_t limit = keeps_all ? UINT64_MAX : common->limit;
   const uint64_t last = std::min(limit, common->base_a + self.last);
   if (end > last || committed > end) return std::nullopt;
   plan.end = {self.started, Seq(end - common->base_a)};
