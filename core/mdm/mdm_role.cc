@@ -277,12 +277,19 @@ View MdmRole::MakeView(const Now& now) const {
   return registrar_.MakeView(repository_, leases_, now.boot);
 }
 
-bool MdmRole::ProposeSlices(const Now& now, std::vector<SliceState> slices, Effects& effects) {
+bool MdmRole::ProposeSlices(const Now& now, const View& view, std::vector<SliceState> slices,
+                            Effects& effects) {
   if (slices.empty()) return false;
   proto::Command command;
   for (const SliceState& slice : slices) {
     *command.mutable_change_slices()->add_slices() = ToProto(slice);
-    const Member& before = repository_.FindSlice(slice.id)->primary;
+    const SliceState& old = *repository_.FindSlice(slice.id);
+    if (old.joining && !slice.joining && view.facts(slice.id).joining_useless) {
+      proto::StaleReplica* useless = command.mutable_change_slices()->add_useless();
+      useless->set_slice(slice.id.value());
+      useless->set_device(old.joining.device.value());
+    }
+    const Member& before = old.primary;
     if (slice.primary.device == before.device) continue;
     taking_[before.sds] = UINT64_MAX;
     leases_.SetTaking(before.sds, true);
@@ -299,7 +306,7 @@ void MdmRole::Pump(const Now& now, Effects& effects) {
       look_again_ = false;
       may_improve = true;
       const View view = MakeView(now);
-      if (ProposeSlices(now, DecideSlices(view, kSlicesPerCommandMax), effects)) return;
+      if (ProposeSlices(now, view, DecideSlices(view, kSlicesPerCommandMax), effects)) return;
       if (proto::ReportDevices outcomes = registrar_.NewOutcomes(repository_);
           outcomes.devices_size() != 0) {
         proto::Command command;
@@ -324,7 +331,7 @@ void MdmRole::Pump(const Now& now, Effects& effects) {
       may_improve = false;
       const View view = MakeView(now);
       rebuild_.Observe(view);
-      if (ProposeSlices(now, rebuild_.Decide(view, kSlicesPerCommandMax), effects)) return;
+      if (ProposeSlices(now, view, rebuild_.Decide(view, kSlicesPerCommandMax), effects)) return;
       const auto forgotten = config_.Forgotten(repository_, kForgottenPerCommandMax);
       if (!forgotten.empty()) {
         proto::Command command;

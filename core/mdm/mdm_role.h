@@ -96,7 +96,8 @@ class MdmRole final : public Role {
   void OnApplied(const Now& now, const proto::Command& command, const Changes& changes,
                  Effects& effects);
   void Pump(const Now& now, Effects& effects);
-  bool ProposeSlices(const Now& now, std::vector<SliceState> slices, Effects& effects);
+  bool ProposeSlices(const Now& now, const View& view, std::vector<SliceState> slices,
+                     Effects& effects);
   void SetTimer(const Now& now, Effects& effects);
   void CheckMayTake(const Now& now, const proto::Command& command) const;
   View MakeView(const Now& now) const;

@@ -218,6 +218,28 @@ TEST(Mdm, AMemberThatReturnsInTimeJoinsAgainWhereItWas) {
   EXPECT_EQ(cluster.WriteAll(), 16u);
 }
 
+TEST(Mdm, AReplicaThatCannotBeBuiltUponIsForgottenAndMadeAnew) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  ASSERT_EQ(cluster.WriteAll(), 4u);
+  cluster.Kill(0);
+  cluster.Advance(seconds(2));
+  cluster.WriteAll();
+  cluster.Advance(seconds(1));
+  ASSERT_EQ(cluster.WriteAll(), 4u);
+  const proto::ClusterStatus status = cluster.Status(true);
+  uint64_t epochs = 0;
+  for (const auto& slice : status.slices()) epochs += slice.epoch();
+  for (const auto& device : status.devices()) cluster.device(device.id()).spoiled = true;
+  cluster.StartSds(0);
+  cluster.Advance(seconds(4));
+  EXPECT_EQ(cluster.Status().slices_mirrored(), 4u);
+  EXPECT_EQ(cluster.WriteAll(), 4u);
+  const proto::ClusterStatus after = cluster.Status(true);
+  for (const auto& slice : after.slices()) epochs -= slice.epoch();
+  EXPECT_EQ(epochs, static_cast<uint64_t>(-4 * 4));  // join, give up, join, in sync
+}
+
 TEST(Mdm, IdleSlicesKeepBothNamesSoThatEitherCopyComesBackFirst) {
   TestCluster cluster;
   cluster.Build(2, 4);

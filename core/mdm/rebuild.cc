@@ -8,6 +8,11 @@
 #include "core/base/mix.h"
 
 namespace gabion::mdm {
+namespace {
+
+constexpr Duration kRetryDelay = std::chrono::seconds(1);
+
+}  // namespace
 
 std::vector<plan::Device> PlanDevices(const View& view, PoolId pool, bool usable_only) {
   const Repository& repository = view.repository;
@@ -46,6 +51,18 @@ std::vector<plan::Device> PlanDevices(const View& view, PoolId pool, bool usable
 }
 
 void Rebuild::Observe(const View& view) {
+  absl::btree_set<SliceId> joining;
+  for (const auto& [id, slice] : view.repository.slices()) {
+    if (slice.joining) joining.insert(id);
+  }
+  for (const SliceId id : joining_) {
+    if (joining.contains(id)) continue;
+    const SliceState* slice = view.repository.FindSlice(id);
+    if (slice != nullptr && !slice->secondary) retry_at_[id] = view.now + kRetryDelay;
+  }
+  joining_ = std::move(joining);
+  absl::erase_if(retry_at_, [&](const auto& entry) { return entry.second <= view.now; });
+
   auto at = degraded_since_.begin();
   for (const auto& [id, slice] : view.repository.slices()) {
     while (at != degraded_since_.end() && at->first < id) at = degraded_since_.erase(at);
@@ -85,6 +102,7 @@ std::vector<SliceState> Rebuild::Decide(const View& view, size_t max) const {
       continue;
     }
 
+    if (retry_at_.contains(id)) continue;
     auto [at, is_new] = plans.try_emplace(slice->pool);
     std::vector<plan::Device>& devices = at->second;
     if (is_new) devices = PlanDevices(view, slice->pool, true);
@@ -104,7 +122,12 @@ std::vector<SliceState> Rebuild::Decide(const View& view, size_t max) const {
       request.source = source->id;
       request.bytes_needed = source->used_bytes / std::max(1u, source->replicas) * 5 / 4;
       request.joins_per_device_max = options_.joins_per_device_max;
-      const auto chosen = plan::ChooseTarget(devices, request);
+      // A device that still has to forget an older replica of the slice is no place for a new one.
+      std::vector<plan::Device> candidates = devices;
+      std::erase_if(candidates, [&, slice_id = id](const plan::Device& device) {
+        return view.repository.stale().contains({slice_id, device.id});
+      });
+      const auto chosen = plan::ChooseTarget(candidates, request);
       if (!chosen) continue;
       target = device_of(devices, *chosen);
     }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "core/base/ids.h"
 #include "core/base/time.h"
 #include "core/mdm/repository.h"
@@ -40,6 +41,10 @@ class Rebuild {
   Options options_;
   // Since when the slice has not had two acting copies. Volatile: a restarted manager waits anew.
   absl::btree_map<SliceId, Instant> degraded_since_;
+  // Slices with a joining member, and until when those whose joining ended without success wait:
+  // a target that is full, or keeps failing, must not cost an epoch with every heartbeat.
+  absl::btree_set<SliceId> joining_;
+  absl::btree_map<SliceId, Instant> retry_at_;
 };
 
 }  // namespace gabion::mdm

@@ -299,6 +299,7 @@ void Registrar::AddFacts(const Repository& repository, SdsId sds, const Session&
         facts.join_failed = facts.join_failed || Names(report, slice->joining);
         break;
       case proto::SliceReport::NEEDS_RESYNC:
+        if (Names(report, slice->joining)) facts.join_failed = facts.joining_useless = true;
         if (Names(report, slice->primary)) facts.primary_needs_resync = true;
         if (Names(report, slice->secondary)) facts.secondary_needs_resync = true;
         break;

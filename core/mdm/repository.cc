@@ -260,6 +260,12 @@ void Repository::Do(const proto::ReportDevices& command, Changes& changes) {
 void Repository::Do(const proto::ChangeSlices& command, Changes& changes) {
   CHECK_GT(command.slices_size(), 0);
   for (const proto::SliceConfig& config : command.slices()) ApplySliceConfig(config, changes);
+  for (const proto::StaleReplica& useless : command.useless()) {
+    SliceState& slice = Get(slices_, SliceId(useless.slice()));
+    if (slice.former != DeviceId(useless.device())) continue;
+    slice.former = DeviceId();
+    MarkStale(slice.id, DeviceId(useless.device()), changes);
+  }
 }
 
 void Repository::ApplySliceConfig(const proto::SliceConfig& config, Changes& changes) {

@@ -301,6 +301,11 @@ void TestCluster::SendHeartbeat(ModelSds& sds, bool hand_back) {
     if (sds.started[id] == slice.epoch()) add(proto::SliceReport::OPEN, slice.primary());
     if (sds.needs[id] == slice.epoch()) add(proto::SliceReport::MEMBER_NEEDED, slice.secondary());
     if (sds.joined[id] == slice.epoch()) add(proto::SliceReport::JOIN_COMPLETE, slice.joining());
+    if (!slice.has_joining()) continue;
+    const ModelDevice& target = devices_[slice.joining().device()];
+    if (target.spoiled && target.values.contains(id) && sds.joined[id] != slice.epoch()) {
+      add(proto::SliceReport::NEEDS_RESYNC, slice.joining());
+    }
   }
   sds.sent_at[sds.heartbeat] = Clock(sds);
   SendToMdm(sds.conn, management);
@@ -340,7 +345,9 @@ void TestCluster::OpenEpochs(ModelSds& sds) {
       sds.started[id] = epoch;
       sds.needs.erase(id);
     }
-    if (slice.has_joining() && sds.joined[id] != epoch) {
+    const bool spoiled = slice.has_joining() && devices_[slice.joining().device()].spoiled &&
+                         devices_[slice.joining().device()].values.contains(id);
+    if (slice.has_joining() && sds.joined[id] != epoch && !spoiled) {
       ModelSds* target = Acting(slice, slice.joining());
       if (target != nullptr && target->slices.contains(id) && target->slices[id].epoch() == epoch) {
         devices_[slice.joining().device()].values[id] =

@@ -30,6 +30,7 @@ struct SliceFacts {
   bool member_needed_long = false;  // for the unreachable time-out, whatever the member's state
   bool join_complete = false;
   bool join_failed = false;
+  bool joining_useless = false;       // what the joining member held cannot be built upon
   bool released = false;              // R12
   bool primary_needs_resync = false;  // the primary may not act: a release, too
   bool secondary_needs_resync = false;
