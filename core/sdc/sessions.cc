@@ -82,8 +82,13 @@ bool Io::OnDisconnected(Context& context, const DisconnectedEvent& event) {
   SdsSession* session = FindByConn(event.conn);
   if (session == nullptr) return false;
   session_by_conn_.erase(event.conn);
-  OnLinkChange(context, *session,
-               session->link.OnDisconnected(context.now, event, context.effects));
+  const Link::Change change = session->link.OnDisconnected(context.now, event, context.effects);
+  if (change == Link::Change::kDown) {
+    context.effects.Log(Severity::kWarning, "the connection to SDS " + ToString(session->sds) +
+                                                " was lost; it owed " +
+                                                std::to_string(session->owed) + " answers");
+  }
+  OnLinkChange(context, *session, change);
   Pump(context);
   return true;
 }
