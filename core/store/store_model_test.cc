@@ -21,6 +21,7 @@ namespace {
 
 constexpr uint32_t kSlices = 2;
 constexpr uint32_t kChunks = 2;
+constexpr uint64_t kWindowBytes = 768 << 10;  // together under a quarter of the ring, and some more
 constexpr SdcId kClient{77};
 constexpr Incarnation kClientIncarnation{1};
 
@@ -50,7 +51,7 @@ class Run {
  public:
   Run(const std::vector<uint32_t>& choices, uint64_t seed)
       : tape_(choices),
-        test_({.device_bytes = 14 << 20, .log_bytes = 4 << 20, .seed = seed, .in_order = false}) {
+        test_({.device_bytes = 10 << 20, .log_bytes = 4 << 20, .seed = seed, .in_order = false}) {
     CHECK(test_.Format());
     models_.push_back(Model{});
   }
@@ -89,7 +90,7 @@ class Run {
   // Forgets models that a crash cannot go back to.
   void Learn() {
     while (!waiting_.empty() && test_.IsDone(waiting_.front().tag)) {
-      RC_ASSERT(test_.Result(waiting_.front().tag) == DoneStatus::kOk);
+      if (test_.Result(waiting_.front().tag) != DoneStatus::kOk) RC_FAIL(test_.store().Dump());
       while (first_ < waiting_.front().index) {
         models_.pop_front();
         ++first_;
@@ -180,6 +181,11 @@ class Run {
       entry.block_count = static_cast<uint16_t>(wire::kBlocksPerChunk - entry.first_block);
     }
     if (test_.store().ExtentsNeeded(slice, entry) > test_.store().capacity().extents_free) return;
+    uint64_t window = count * wire::kBlockBytes;
+    for (const wire::EntryHeader& each : test_.store().Tail(slice)) {
+      window += (each.block_count + 1) * wire::kBlockBytes;
+    }
+    if (window > kWindowBytes) return;
     if (tape_.Below(2) == 0) {
       entry.client = kClient;
       entry.client_incarnation = kClientIncarnation;
@@ -275,7 +281,7 @@ class Run {
   void Copy() {
     const SliceId slice = RandomSlice();
     if (Started(slice) == nullptr) return;
-    if (test_.store().capacity().extents_free == 0) return;
+    if (test_.store().capacity().extents_free == 0 || waiting_.size() > 8) return;
     ModelSlice& after = NextModel().slices.at(slice);
     const auto chunk = static_cast<uint32_t>(tape_.Below(kChunks));
     const auto extent = static_cast<uint32_t>(tape_.Below(wire::kExtentsPerChunk));

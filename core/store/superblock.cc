@@ -1,5 +1,6 @@
 #include "core/store/superblock.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/base/check.h"
@@ -29,9 +30,10 @@ bool GeometryFits(const Geometry& geometry, const DeviceInfo& info) {
 
 std::optional<Geometry> ComputeGeometry(uint64_t device_bytes, uint64_t log_bytes) {
   if (log_bytes == 0) {
-    log_bytes = device_bytes / 16;
-    if (log_bytes < kLogBytesDefaultMin) log_bytes = kLogBytesDefaultMin;
-    if (log_bytes > kLogBytesDefaultMax) log_bytes = kLogBytesDefaultMax;
+    // Small devices give more of theirs: a short ring has little room for what is in flight.
+    const uint64_t least =
+        std::max(kLogBytesDefaultMin, std::min<uint64_t>(device_bytes / 8, 32 << 20));
+    log_bytes = std::clamp(device_bytes / 16, least, kLogBytesDefaultMax);
   }
   log_bytes = RoundDown(log_bytes, kExtentBytes);
   if (log_bytes < kLogBytesMin) return std::nullopt;
