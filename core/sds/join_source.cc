@@ -230,14 +230,14 @@ void JoinSource::StartCopy(Context& ctx, Primary& primary, const store::ChunkKey
   RangeLock::Range range{.vtree = key.vtree, .chunk = key.chunk};
   range.first_block = drop ? 0 : static_cast<uint16_t>(extent * wire::kBlocksPerExtent);
   range.block_count = drop ? wire::kBlocksPerChunk : wire::kBlocksPerExtent;
-  if (primary.locks_.Acquire(range, RangeLock::Mode::kExclusive, kOwnerBit | copy.number,
+  if (primary.locks_.Acquire(range, RangeLock::Mode::kExclusive, {copy.number, /*copy=*/true},
                              &copy.lock)) {
     OnLocked(ctx, primary, copy);
   }
 }
 
 void JoinSource::OnLockGranted(Context& ctx, Primary& primary, uint64_t number) {
-  if (Copy* copy = FindCopy(number & ~kOwnerBit)) OnLocked(ctx, primary, *copy);
+  if (Copy* copy = FindCopy(number)) OnLocked(ctx, primary, *copy);
 }
 
 // Nothing in the range is in flight, and nothing enters until T has the copy.

@@ -55,9 +55,6 @@ class JoinSource {
   uint32_t progress_permille() const { return progress_; }
   std::string Dump() const;
 
-  // Owners of range locks that belong to copies.
-  static constexpr RangeLock::Owner kOwnerBit = RangeLock::Owner{1} << 63;
-
  private:
   // One extent, or one chunk to drop, on its way.
   struct Copy {

@@ -130,14 +130,15 @@ void Primary::Advance(Context& ctx) {
   AdvanceOpening(ctx);
   Pump(ctx, secondary_);
   Commit(ctx);
-  std::vector<RangeLock::Owner> granted = std::exchange(granted_, {});
-  for (const RangeLock::Owner owner : granted) {
-    if ((owner & JoinSource::kOwnerBit) != 0) {
-      join_.OnLockGranted(ctx, *this, owner);
+  granting_.swap(granted_);
+  for (const RangeLock::Owner& owner : granting_) {
+    if (owner.is_copy) {
+      join_.OnLockGranted(ctx, *this, owner.number);
     } else {
-      OnLockGranted(ctx, SlotTag(owner));
+      OnLockGranted(ctx, SlotTag(owner.number));
     }
   }
+  granting_.clear();
   AdmitQueued(ctx);
   write_waits_ = false;
   for (size_t left = ready_.size(); left > 0; --left) {

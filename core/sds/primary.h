@@ -238,6 +238,7 @@ class Primary {
 
   RangeLock locks_;
   std::vector<RangeLock::Owner> granted_;
+  std::vector<RangeLock::Owner> granting_;  // being handled; keeps its memory
   Fifo<SlotTag> queued_;  // in order of arrival
   Fifo<SlotTag> ready_;   // lock held, data complete
   uint32_t reads_active_ = 0;

@@ -19,8 +19,14 @@ class RangeLock {
     uint16_t block_count = 0;
   };
   enum class Mode : uint8_t { kShared, kExclusive };
-  // Whom to wake; the owner's own number.
-  using Owner = uint64_t;
+  // Whom to wake: a request by its tag, or a copy of a joining by its number.
+  struct Owner {
+    Owner(uint64_t the_number = 0, bool copy = false)  // NOLINT: a tag is an owner
+        : number(the_number), is_copy(copy) {}
+    uint64_t number;
+    bool is_copy;
+    friend bool operator==(const Owner&, const Owner&) = default;
+  };
 
   struct Handle {
     Range range;
@@ -43,7 +49,7 @@ class RangeLock {
     VtreeId vtree;
     uint32_t chunk = 0;
     uint64_t id = 0;
-    Owner owner = 0;
+    Owner owner;
     uint32_t first = 0;
     uint32_t end = 0;
     Mode mode{};

@@ -167,8 +167,9 @@ void SdsRole::AdvanceStop(Context& ctx, bool late) {
 void SdsRole::Settle(Context& ctx) {
   while (true) {
     while (!node_.done.empty()) {
-      const std::vector<store::Done> done = std::exchange(node_.done, {});
-      for (const store::Done& one : done) OnDone(ctx, one);
+      done_.swap(node_.done);
+      for (const store::Done& one : done_) OnDone(ctx, one);
+      done_.clear();
     }
     node_.devices.FindFailures(ctx);
     if (!node_.dirty.empty()) {

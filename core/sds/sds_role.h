@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/role/role.h"
 #include "core/sds/node.h"
@@ -45,6 +46,7 @@ class SdsRole : public Role {
   Node node_;
   Stop stop_ = Stop::kNo;
   Instant wake_at_ = kNever;
+  std::vector<store::Done> done_;  // being handled; keeps its memory
 };
 
 }  // namespace gabion::sds
