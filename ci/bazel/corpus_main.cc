@@ -1,5 +1,5 @@
-// The main of a corpus test (gabion_fuzz in cc.bzl): feeds the harness every file named on the command
-// line, whole, cut off at every length, and with every byte changed. It fails by crashing.
+// The main of a corpus test (gabion_fuzz in cc.bzl): feeds the harness every file named on the
+// command line, whole, cut off at every length, and with every byte changed. It fails by crashing.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>

@@ -1,6 +1,6 @@
-// What a role asks of its host. A step appends; the host carries out and clears. Order between lists
-// is free, inside a list it is kept: messages of one connection leave in order, and a Close comes
-// after every Send before it. What must be durable first waits for its DiskDone in the role.
+// What a role asks of its host. A step appends; the host carries out and clears. Order between
+// lists is free, inside a list it is kept: messages of one connection leave in order, and a Close
+// comes after every Send before it. What must be durable first waits for its DiskDone in the role.
 //
 // The vectors keep their capacity, so a warmed-up role allocates nothing here.
 #pragma once
@@ -48,8 +48,8 @@ struct OpenDeviceEffect {
   std::string path;
 };
 
-// error: 0, or an errno of the block layer: EIO, ENOSPC, EINVAL, ENODEV (not mapped or unknown), EROFS,
-// EBUSY (too many requests at once), ESHUTDOWN (the role is stopping).
+// error: 0, or an errno of the block layer: EIO, ENOSPC, EINVAL, ENODEV (not mapped or unknown),
+// EROFS, EBUSY (too many requests at once), ESHUTDOWN (the role is stopping).
 struct UserReplyEffect {
   UserTag tag = 0;
   int error = 0;

@@ -1,4 +1,5 @@
-// What a host tells a role. One event, one Step(), run to completion (ARCHITECTURE.md, "The one idea").
+// What a host tells a role. One event, one Step(), run to completion (ARCHITECTURE.md, "The one
+// idea").
 #pragma once
 
 #include <cstdint>
@@ -31,8 +32,8 @@ enum class DiskStatus : uint8_t {
 
 struct DeviceInfo {
   uint64_t size_bytes = 0;
-  uint32_t block_bytes = 512;   // alignment that reads and writes need: 512 or 4096
-  bool volatile_cache = true;   // writes need kDurable or a Flush to survive a power cut
+  uint32_t block_bytes = 512;  // alignment that reads and writes need: 512 or 4096
+  bool volatile_cache = true;  // writes need kDurable or a Flush to survive a power cut
   bool discard = false;
 };
 
@@ -84,15 +85,15 @@ struct UserRequestEvent {
   VolumeId volume{};
   uint64_t offset_bytes = 0;  // sector-aligned
   uint64_t length_bytes = 0;
-  Slice payload{};            // kWrite: the data
-  std::string name{};         // kAttach: of the volume, when `volume` is 0
+  Slice payload{};     // kWrite: the data
+  std::string name{};  // kAttach: of the volume, when `volume` is 0
 };
 
 // Clean shutdown: finish or refuse what is open, hand the lease back, then Effects::Exit().
 struct StopEvent {};
 
-using Event = std::variant<StartEvent, ConnectedEvent, ConnectFailedEvent, DisconnectedEvent,
-                           MessageEvent, DiskDoneEvent, DeviceOpenedEvent, TimerEvent,
-                           UserRequestEvent, StopEvent>;
+using Event =
+    std::variant<StartEvent, ConnectedEvent, ConnectFailedEvent, DisconnectedEvent, MessageEvent,
+                 DiskDoneEvent, DeviceOpenedEvent, TimerEvent, UserRequestEvent, StopEvent>;
 
 }  // namespace gabion

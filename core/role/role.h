@@ -15,14 +15,15 @@ class Role {
  public:
   virtual ~Role() = default;
 
-  // Handles one event; `effects` comes in empty. Never blocks, never re-enters. `now.boot` never goes
-  // back; it may stand still between events of one burst.
+  // Handles one event; `effects` comes in empty. Never blocks, never re-enters. `now.boot` never
+  // goes back; it may stand still between events of one burst.
   virtual void Step(const Now& now, const Event& event, Effects& effects) = 0;
 
   // Aborts when the role's own data contradict each other. The simulator calls it after every step.
   virtual void CheckInvariants() const = 0;
 
-  // State for people: a few lines per component, stable order. Also what `status` of a daemon prints.
+  // State for people: a few lines per component, stable order. Also what `status` of a daemon
+  // prints.
   virtual std::string Dump() const = 0;
 
   // Order-independent of addresses and hash seeds; equal states give equal hashes.

@@ -60,7 +60,8 @@ struct Options {
   DeviceIndex device{};
   TimerTag timer = 0;  // the one timer this store sets; the owner routes it back to OnTimer
   BufferPool* pool = nullptr;
-  uint64_t log_bytes = 0;  // 0: see ComputeGeometry (1/16 of the device, 8 MiB to 4 GiB); used by Format
+  uint64_t log_bytes =
+      0;  // 0: see ComputeGeometry (1/16 of the device, 8 MiB to 4 GiB); used by Format
   Duration commit_point_delay = std::chrono::milliseconds(50);
 };
 

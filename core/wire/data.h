@@ -1,6 +1,6 @@
-// Messages of the data path: fixed structs, little-endian, laid out so that the struct *is* the wire
-// format (docs/wire.md shows the bytes). Management travels as Protobuf in `kManagement` frames
-// (core/wire/management.proto).
+// Messages of the data path: fixed structs, little-endian, laid out so that the struct *is* the
+// wire format (docs/wire.md shows the bytes). Management travels as Protobuf in `kManagement`
+// frames (core/wire/management.proto).
 //
 // A message is a fixed struct, an optional payload of whole bytes (user data, or a list that the
 // struct describes), and nothing else. Structs that carry data hold one CRC32C per 4 KiB piece.
@@ -14,9 +14,9 @@
 
 namespace gabion::wire {
 
-inline constexpr uint32_t kBlockBytes = 4096;    // physical block: unit of log, replication, checksum
-inline constexpr uint32_t kSectorBytes = 512;    // logical block: unit a client may address
-inline constexpr uint32_t kChunkBytes = 1 << 20; // unit of distribution over a pool
+inline constexpr uint32_t kBlockBytes = 4096;  // physical block: unit of log, replication, checksum
+inline constexpr uint32_t kSectorBytes = 512;  // logical block: unit a client may address
+inline constexpr uint32_t kChunkBytes = 1 << 20;  // unit of distribution over a pool
 inline constexpr uint32_t kBlocksPerChunk = kChunkBytes / kBlockBytes;
 inline constexpr uint32_t kExtentBytes = 64 << 10;
 inline constexpr uint32_t kBlocksPerExtent = kExtentBytes / kBlockBytes;
@@ -36,26 +36,26 @@ enum class PeerRole : uint8_t { kMdm = 1, kSds = 2, kSdc = 3, kAdmin = 4 };
 // Why a request was refused. Each has one meaning, and the sender's reaction is named here.
 enum class Status : uint16_t {
   kOk = 0,
-  kWrongReign = 1,      // client: fetch the map, resend there (the attempt was not admitted)
-  kNotPrimary = 2,      // client: as above
-  kNoLease = 3,         // client: wait and resend
-  kStaleSnapshot = 4,   // client: fetch the map, resend with the new number
-  kNotMapped = 5,       // client: fail the I/O (unmapped, revoked or unknown volume)
-  kBadChecksum = 6,     // client: resend; repeated, an I/O error
-  kOutOfRange = 7,      // beyond the volume, or a chunk that is not of this slice
-  kNoSpace = 8,         // ENOSPC; nothing was written
-  kBusy = 9,            // queue full: resend after a pause
-  kIoError = 10,        // no good copy of these blocks
-  kStaleRequest = 11,   // request id under the low-water mark: already settled (R10)
-  kReadOnly = 12,       // write through a read-only mapping
-  kWrongEpoch = 13,     // between SDSs: epoch or incarnation mismatch (R20)
-  kAhead = 14,          // between SDSs: "I hold a later epoch or entry": the primary stops
-  kBehind = 15,         // between SDSs: a gap before this entry: the primary resends
-  kNeedsResync = 16,    // between SDSs: this replica may not act
-  kUnavailable = 17,    // slice not open yet (epoch starting); resend
-  kMalformed = 18,      // a field out of range; counted, connection closed
-  kWrongCluster = 19,   // hello: another cluster
-  kWrongPeer = 20,      // hello: not the SDS or MDM that was dialled
+  kWrongReign = 1,     // client: fetch the map, resend there (the attempt was not admitted)
+  kNotPrimary = 2,     // client: as above
+  kNoLease = 3,        // client: wait and resend
+  kStaleSnapshot = 4,  // client: fetch the map, resend with the new number
+  kNotMapped = 5,      // client: fail the I/O (unmapped, revoked or unknown volume)
+  kBadChecksum = 6,    // client: resend; repeated, an I/O error
+  kOutOfRange = 7,     // beyond the volume, or a chunk that is not of this slice
+  kNoSpace = 8,        // ENOSPC; nothing was written
+  kBusy = 9,           // queue full: resend after a pause
+  kIoError = 10,       // no good copy of these blocks
+  kStaleRequest = 11,  // request id under the low-water mark: already settled (R10)
+  kReadOnly = 12,      // write through a read-only mapping
+  kWrongEpoch = 13,    // between SDSs: epoch or incarnation mismatch (R20)
+  kAhead = 14,         // between SDSs: "I hold a later epoch or entry": the primary stops
+  kBehind = 15,        // between SDSs: a gap before this entry: the primary resends
+  kNeedsResync = 16,   // between SDSs: this replica may not act
+  kUnavailable = 17,   // slice not open yet (epoch starting); resend
+  kMalformed = 18,     // a field out of range; counted, connection closed
+  kWrongCluster = 19,  // hello: another cluster
+  kWrongPeer = 20,     // hello: not the SDS or MDM that was dialled
   kUnsupportedVersion = 21,
   kStaleIncarnation = 22,  // hello: a newer incarnation or connection is known (R10, R22)
   kUnknownPeer = 23,       // hello: not registered or not approved
@@ -67,15 +67,16 @@ enum class EntryKind : uint8_t {
   kTrim = 3,   // DISCARD: the same content rule as kZero
 };
 
-// ---- Hello: first message of each side of every connection ---------------------------------------
+// ---- Hello: first message of each side of every connection
+// ---------------------------------------
 
 struct Hello {
-  ClusterId cluster;            // 0: an admin that asks whom it talks to
-  uint64_t sender = 0;          // SdsId, SdcId or MDM member id by role; 0 = not registered yet
-  uint64_t target = 0;          // the id the dialler expects at this address; 0 = any
-  Incarnation incarnation;      // of the sender
+  ClusterId cluster;               // 0: an admin that asks whom it talks to
+  uint64_t sender = 0;             // SdsId, SdcId or MDM member id by role; 0 = not registered yet
+  uint64_t target = 0;             // the id the dialler expects at this address; 0 = any
+  Incarnation incarnation;         // of the sender
   Incarnation target_incarnation;  // of an SDS as the MDM named it; 0 = any
-  ConnectionNumber connection;  // grows within an incarnation (R10)
+  ConnectionNumber connection;     // grows within an incarnation (R10)
   uint16_t version_min = kVersionMin;
   uint16_t version_max = kVersionMax;
   PeerRole role{};
@@ -95,11 +96,12 @@ struct HelloReply {
 };
 static_assert(sizeof(HelloReply) == 32);
 
-// ---- SDC <-> SDS ---------------------------------------------------------------------------------
+// ---- SDC <-> SDS
+// ---------------------------------------------------------------------------------
 
-// Addresses bytes [offset, offset + length) of one chunk; both multiples of kSectorBytes. Data touches
-// at most kDataBlocksMax blocks; zeroes and trims are whole blocks, or lie within kDataBlocksMax of
-// them (else kOutOfRange: an entry of the log holds no more).
+// Addresses bytes [offset, offset + length) of one chunk; both multiples of kSectorBytes. Data
+// touches at most kDataBlocksMax blocks; zeroes and trims are whole blocks, or lie within
+// kDataBlocksMax of them (else kOutOfRange: an entry of the log holds no more).
 struct IoTarget {
   VolumeId volume;
   VtreeId vtree;
@@ -168,7 +170,8 @@ struct SessionHeartbeatReply {
   uint64_t tag = 0;
 };
 
-// ---- SDS <-> SDS: every message names slice, epoch and both incarnations (R20) ---------------------
+// ---- SDS <-> SDS: every message names slice, epoch and both incarnations (R20)
+// ---------------------
 
 struct PairHeader {
   SliceId slice;
@@ -235,10 +238,10 @@ struct TailQuery {
 // point is of an older epoch).
 struct TailReply {
   PairHeader pair;
-  Epoch started_epoch;    // last epoch with a durable start record here; 0 = empty replica
-  uint64_t issuer = 0;    // of that epoch
-  EntryId commit_point;   // highest known here
-  Epoch in_sync_epoch;    // last epoch that it started as a member of the in-sync set
+  Epoch started_epoch;   // last epoch with a durable start record here; 0 = empty replica
+  uint64_t issuer = 0;   // of that epoch
+  EntryId commit_point;  // highest known here
+  Epoch in_sync_epoch;   // last epoch that it started as a member of the in-sync set
   uint64_t in_sync_issuer = 0;
   uint64_t free_extents = 0;
   uint32_t history_count = 0;
@@ -252,9 +255,9 @@ struct HistoryItem {
   Epoch epoch;
   uint64_t issuer = 0;
   EntryId end;  // the commit point at which that epoch ended, as its successor's primary knew it
-  // Entries (epoch, end.seq + 1 .. last) were carried over by the successor as its 1 .. last - end.seq.
-  // A replica that took no part in that start keeps those of them that it has, under the new names
-  // (docs/roles.md, "Who voids what"); only what it has above `last` is void.
+  // Entries (epoch, end.seq + 1 .. last) were carried over by the successor as its 1 .. last -
+  // end.seq. A replica that took no part in that start keeps those of them that it has, under the
+  // new names (docs/roles.md, "Who voids what"); only what it has above `last` is void.
   Seq last;
 };
 static_assert(sizeof(HistoryItem) == 40);

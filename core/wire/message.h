@@ -1,5 +1,6 @@
 // One message as roles see it: a typed body and an optional payload. Hosts turn it into a frame and
-// back (core/wire/frame.h); the simulator passes it as it is, and through the codec in a share of runs.
+// back (core/wire/frame.h); the simulator passes it as it is, and through the codec in a share of
+// runs.
 #pragma once
 
 #include <cstdint>
@@ -18,12 +19,12 @@ struct ManagementBody {
 
 // Order is the type number on the wire: append only, never reuse.
 using Body = std::variant<
-    std::monostate, Hello, HelloReply, ManagementBody,                              // 0-3
-    WriteRequest, WriteReply, ReadRequest, ReadReply,                               // 4-7
-    SessionHeartbeat, SessionHeartbeatReply,                                        // 8-9
-    Replicate, ReplicateAck, CommitPoints,                                          // 10-12
-    TailQuery, TailReply, FetchEntry, FetchReply, EpochStart, EpochStartReply,      // 13-18
-    CopyExtent, DropChunk, CopyRequests, JoinAck, ChangedQuery, ChangedReply>;      // 19-24
+    std::monostate, Hello, HelloReply, ManagementBody,                          // 0-3
+    WriteRequest, WriteReply, ReadRequest, ReadReply,                           // 4-7
+    SessionHeartbeat, SessionHeartbeatReply,                                    // 8-9
+    Replicate, ReplicateAck, CommitPoints,                                      // 10-12
+    TailQuery, TailReply, FetchEntry, FetchReply, EpochStart, EpochStartReply,  // 13-18
+    CopyExtent, DropChunk, CopyRequests, JoinAck, ChangedQuery, ChangedReply>;  // 19-24
 
 struct Message {
   Body body;
