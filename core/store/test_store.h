@@ -55,7 +55,7 @@ class TestStore {
   Store& store() { return *store_; }
   TestDisk& disk() { return disk_; }
   BufferPool& pool() { return pool_; }
-  RandomStream& random() { return random_; }
+  RandomStream& draws() { return random_; }
   Output out() { return Output{effects_, done_}; }
   const Now& now() const { return now_; }
   Instant timer() const { return timer_; }
