@@ -96,6 +96,8 @@ TEST_F(StoreReplicaTest, VoidSparesWhatIsHome) {
   test_.Quiesce();
   Append(Entry(1, 3), 0, 1, 300, 13);
   Void(Entry(1, 1));
+  EXPECT_EQ(facts().last, Entry(1, 2));
+  EXPECT_EQ(facts().commit_point, Entry(1, 2));
   EXPECT_EQ(test_.Read(kSlice, TestKey(0), 0, 2), (Stamps{200, 201}));
   EXPECT_EQ(Request(12).state, Store::RequestState::kKnown);
   EXPECT_EQ(Request(13).state, Store::RequestState::kUnknown);

@@ -93,4 +93,29 @@ std::optional<EntryId> ModelSlice::FindRequest(SdcId client, RequestId request) 
   return std::nullopt;
 }
 
+std::string Fingerprint(const World& world) {
+  std::string text;
+  const auto add = [&text](uint64_t number) { text += std::to_string(number) + " "; };
+  for (const auto& [id, slice] : world) {
+    add(id.value());
+    add(slice.started.value());
+    add(slice.issuer);
+    for (const auto& [key, op] : slice.ops) {
+      text += ToString(key.id) + " ";
+      add(key.serial);
+      add(op.stamp);
+      add(op.present);
+      add(op.entry.chunk);
+      add(op.entry.first_block);
+    }
+    for (const auto& [request, entry] : slice.copied_requests) {
+      add(request.second.value());
+      text += ToString(entry) + " ";
+    }
+    for (const auto& [client, mark] : slice.low_water) add(mark.value());
+    text += "; ";
+  }
+  return text;
+}
+
 }  // namespace gabion::store

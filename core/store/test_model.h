@@ -52,8 +52,16 @@ struct ModelSlice {
   std::optional<EntryId> FindRequest(SdcId client, RequestId request) const;
 };
 
+using World = std::map<SliceId, ModelSlice>;
+
+// What cannot be seen (a drop of what is zero anyway) may or may not have survived a crash, and
+// come to light later, when a void uncovers it. So a model is every world that looks like the
+// store.
 struct Model {
-  std::map<SliceId, ModelSlice> slices;
+  std::vector<World> worlds = {World()};
 };
+
+// Equal worlds, and no others, have equal texts.
+std::string Fingerprint(const World& world);
 
 }  // namespace gabion::store
