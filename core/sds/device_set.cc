@@ -83,7 +83,8 @@ void DeviceSet::StartStore(Context& ctx, Device& device, bool format) {
   device.store = std::make_unique<store::Store>(
       store::Options{.device = device.index,
                      .timer = TimerOf(TimerKind::kDeviceStore, device.slot),
-                     .pool = ctx.node.resources.pool});
+                     .pool = ctx.node.resources.pool,
+                     .log_bytes = ctx.node.options.log_bytes});
   const store::Identity identity{
       .cluster = ctx.node.self.cluster, .sds = ctx.node.self.sds, .device = device.config.id};
   const OpKind kind = format ? OpKind::kDeviceFormat : OpKind::kDeviceOpen;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/bug.h"
 #include "core/base/check.h"
 #include "core/base/checksum.h"
 
@@ -88,7 +89,9 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
   Job job;
   job.target = target;
   job.uid = replica->uid;
-  const ItemKey limit{replica->floor, UINT64_MAX};
+  const EntryId undecided{Epoch(UINT64_MAX), Seq(UINT64_MAX)};
+  const ItemKey limit{PLANTED_BUG("R15a-uncommitted-overwrites") ? undecided : replica->floor,
+                      UINT64_MAX};
   const Home* old = chunk.FindHome(target.extent);
   if (old != nullptr) job.home = *old;
   job.home.extent = target.extent;

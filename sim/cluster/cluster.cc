@@ -104,6 +104,7 @@ Cluster::Cluster(World* world, const ClusterOptions& options)
     sds.mdms = mdms;
     sds.addresses = {AddressOf(next)};
     sds.holds_state_lock = holds_state_lock;
+    sds.log_bytes = options_.log_bytes;
     const NodeIndex node = add(node_name, kStateBytes, 4096, [sds](const RoleResources& resources) {
       return sds::MakeSds(sds, resources);
     });

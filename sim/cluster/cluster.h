@@ -23,6 +23,7 @@ struct ClusterOptions {
   uint64_t volume_bytes = 8 << 20;
   uint64_t device_bytes = uint64_t{64} << 20;
   uint32_t block_bytes = 4096;  // of data devices
+  uint64_t log_bytes = 0;       // of their stores; 0: as the store decides
   bool volatile_cache = true;
   Duration lease = std::chrono::milliseconds(1000);
   Duration rebuild_delay = std::chrono::seconds(10);

@@ -122,7 +122,10 @@ void FaultInjector::Crash(Fault fault, Stream stream) {
   ++world_->fired()[fault];
   // Now, or in the middle of the effects of some step soon.
   const uint64_t countdown = choices.Below(stream, Site::kCrashPoint, 60);
-  if (countdown != 0 && choices.Chance(stream, Site::kCrashPoint, 2, 3)) {
+  if (power && plan_.enabled[Fault::kUnflushedLost] &&
+      choices.Chance(stream, Site::kCrashPoint, 1, 2)) {
+    world_->ArmPowerCutWhenDirty(victim, static_cast<uint32_t>(countdown / 6));
+  } else if (countdown != 0 && choices.Chance(stream, Site::kCrashPoint, 2, 3)) {
     world_->ArmCrash(victim, static_cast<uint32_t>(countdown), power);
   } else if (power) {
     world_->PowerCut(victim);
@@ -289,6 +292,7 @@ void FaultInjector::HealAll() {
   }
   for (const NodeIndex node : Everybody()) {
     world_->node(node).crash_countdown = 0;
+    world_->node(node).countdown_when_dirty = 0;
     world_->Resume(node);
     for (Node::NamedDisk& disk : world_->node(node).disks) disk.disk->SlowDown(0, Duration(0));
     if (!kept_down_[node]) world_->Start(node);

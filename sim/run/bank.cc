@@ -27,6 +27,7 @@ constexpr PlantedBug kBugs[] = {
     {"R13-promote-out-of-sync", "R13: only members of the in-sync set become primary"},
     {"R14-no-exchange", "R14: present members exchange their tails first"},
     {"R14-no-void", "R14: who took no part voids what lies above the recorded end"},
+    {"R15a-uncommitted-overwrites", "R15a: only committed entries overwrite when destaging"},
     {"R18-tail-not-carried", "R18: an epoch start carries the tail over"},
     {"R19-ack-without-joiner", "R19: after T complete nothing is acknowledged without T"},
     {"R20-old-incarnation-kept-present", "R20: members are (SDS, incarnation)"},

@@ -125,6 +125,8 @@ class Disk {
   const DiskImage& current() const { return current_; }
   const DiskImage& durable() const { return durable_; }
   uint64_t bytes_written() const { return bytes_written_; }
+  // Completed writes that a power cut may lose.
+  bool has_unflushed() const { return !dirty_.empty(); }
   uint32_t in_flight() const { return operations_.live(); }
 
  private:

@@ -70,6 +70,7 @@ struct Node {
   std::vector<QueuedEvent> while_paused;
   uint32_t crash_countdown = 0;  // 0: not armed
   bool crash_power = false;
+  uint32_t countdown_when_dirty = 0;  // 0: not armed
   uint64_t steps = 0;
   TrueTime last_step_time = -1;
   uint32_t steps_at_instant = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/base/check.h"
 #include "core/base/checksum.h"
@@ -211,7 +212,7 @@ void World::Dispatch(const QueuedEvent& event) {
       return;
     case QueueKind::kDiskDone: {
       const auto slot = static_cast<uint32_t>(event.arg);
-      const Node& node = *nodes_[event.node];
+      Node& node = *nodes_[event.node];
       if (node.boot != event.boot || node.role == nullptr) {
         disk_slots_.Free(slot);
         return;
@@ -221,6 +222,9 @@ void World::Dispatch(const QueuedEvent& event) {
       DiskDoneEvent done{.device = static_cast<DeviceIndex>(pending.device),
                          .status = DiskStatus::kOk};
       done.tag = node.disks[pending.disk].disk->Complete(pending.slot, &done.status);
+      if (node.countdown_when_dirty != 0 && node.disks[pending.disk].disk->has_unflushed()) {
+        ArmCrash(event.node, std::exchange(node.countdown_when_dirty, 0), true);
+      }
       disk_slots_.Free(slot);
       if (node.paused) {
         StepLater(event.node, now_, done);

@@ -110,6 +110,9 @@ class World {
   // The process dies (or the machine, with `power`) in the middle of the effects of a step, at the
   // `countdown`th send or disk operation from now.
   void ArmCrash(NodeIndex node, uint32_t countdown, bool power);
+  // The same, counted from the first moment at which a disk of the node holds what a power cut
+  // loses.
+  void ArmPowerCutWhenDirty(NodeIndex node, uint32_t countdown);
   bool Running(NodeIndex node) const { return nodes_[node]->role != nullptr; }
   // A user request to a running SDC.
   void Submit(NodeIndex node, UserRequestEvent request);

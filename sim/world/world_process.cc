@@ -16,6 +16,7 @@ void World::Start(NodeIndex index) {
   node.timers.clear();
   node.timer_tags.clear();
   node.crash_countdown = 0;
+  node.countdown_when_dirty = 0;
   node.role = node.options.make_role({.pool = node.pool.get()});
   if (tracer_ != nullptr) Trace(index, "process starts, boot " + std::to_string(node.boot));
   for (Observer* observer : observers_) observer->OnStarted(index);
@@ -71,6 +72,10 @@ void World::ArmCrash(NodeIndex index, uint32_t countdown, bool power) {
   if (!Running(index)) return;
   nodes_[index]->crash_countdown = std::max(countdown, 1u);
   nodes_[index]->crash_power = power;
+}
+
+void World::ArmPowerCutWhenDirty(NodeIndex index, uint32_t countdown) {
+  if (Running(index)) nodes_[index]->countdown_when_dirty = std::max(countdown, 1u);
 }
 
 void World::Pause(NodeIndex index, TrueTime until) {
