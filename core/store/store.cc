@@ -200,7 +200,7 @@ void Store::SetLowWater(SliceId slice, SdcId client, Incarnation incarnation, Re
   if (replica != nullptr) replica->requests.RaiseLowWater(client, incarnation, low_water);
 }
 
-void Store::CheckInvariants() const { impl_->CheckInvariants(); }
+void Store::CheckInvariants(bool everything) const { impl_->CheckInvariants(everything); }
 std::string Store::Dump() const { return impl_->Dump(); }
 uint64_t Store::StateHash() const { return impl_->StateHash(); }
 

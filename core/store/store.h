@@ -258,7 +258,8 @@ class Store {
   // Low-water mark that came without a write.
   void SetLowWater(SliceId slice, SdcId client, Incarnation incarnation, RequestId low_water);
 
-  void CheckInvariants() const;
+  // Cheap, but every 32 batches, or when asked to, goes through everything.
+  void CheckInvariants(bool everything = false) const;
   std::string Dump() const;
   uint64_t StateHash() const;
 

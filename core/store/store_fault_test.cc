@@ -55,14 +55,14 @@ class Story {
     test_.Crash(power_cut_);
     EXPECT_TRUE(test_.Open()) << test_.store().error();
     if (::testing::Test::HasFailure()) return false;
-    test_.store().CheckInvariants();
+    test_.store().CheckInvariants(true);
     Verify();
     // And it goes on working.
     const EntryId next{Epoch(3), Seq(1)};
     test_.Await(test_.Start(kSlice, Start(3)));
     EXPECT_EQ(test_.Await(test_.Append(kSlice, test_.Write(next, 0, 0, 1), 7000)), DoneStatus::kOk);
     test_.Quiesce();
-    test_.store().CheckInvariants();
+    test_.store().CheckInvariants(true);
     EXPECT_EQ(test_.Read(kSlice, TestKey(0), 0, 1), Stamps{7000});
     return true;
   }

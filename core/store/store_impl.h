@@ -67,7 +67,7 @@ class StoreImpl {
   Capacity capacity() const;
   uint64_t extents_free() const;
 
-  void CheckInvariants() const;
+  void CheckInvariants(bool everything) const;
   std::string Dump() const;
   uint64_t StateHash() const;
 
@@ -114,6 +114,7 @@ class StoreImpl {
   // A round: destaging, then a checkpoint.
   bool in_round_ = false;
   // What the last round ended with: another one makes sense only after something changed.
+  mutable uint64_t checked_batches_ = 0;  // when everything was checked last
   uint64_t round_signature_ = 0;
   bool round_again_ = true;
   uint64_t relocated_bytes_ = 0;  // since something changed

@@ -61,14 +61,14 @@ class Run {
     while (!tape_.done()) {
       Step();
       Learn();
-      if (tape_.Below(8) == 0) test_.store().CheckInvariants();
+      if (tape_.Below(8) == 0) test_.store().CheckInvariants(true);
     }
     Compare();
     RC_ASSERT(test_.Close());
     test_.NewProcess();
     Reopen();
     test_.Quiesce();
-    test_.store().CheckInvariants();
+    test_.store().CheckInvariants(true);
     Compare();
   }
 
@@ -408,7 +408,7 @@ class Run {
     }
     RC_ASSERT(test_.Open());
     waiting_.clear();
-    test_.store().CheckInvariants();
+    test_.store().CheckInvariants(true);
     std::string why;
     std::map<std::string, World> matching;
     for (const Model& each : models_) {

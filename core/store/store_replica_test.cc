@@ -53,7 +53,7 @@ class StoreReplicaTest : public ::testing::Test {
   void Reopen() {
     test_.Crash(false);
     ASSERT_TRUE(test_.Open()) << test_.store().error();
-    test_.store().CheckInvariants();
+    test_.store().CheckInvariants(true);
   }
   Store::RequestLookup Request(uint64_t request) {
     return test_.store().FindRequest(kSlice, kClient, Incarnation(1), RequestId(request));
