@@ -239,8 +239,8 @@ class Primary {
   RangeLock locks_;
   std::vector<RangeLock::Owner> granted_;
   std::vector<RangeLock::Owner> granting_;  // being handled; keeps its memory
-  Fifo<SlotTag> queued_;  // in order of arrival
-  Fifo<SlotTag> ready_;   // lock held, data complete
+  Fifo<SlotTag> queued_;                    // in order of arrival
+  Fifo<SlotTag> ready_;                     // lock held, data complete
   uint32_t reads_active_ = 0;
   uint64_t open_reported_ = 0;      // heartbeat that said so first
   bool counted_undrained_ = false;  // an opening primary holds up every fence (R6)
