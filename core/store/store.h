@@ -35,8 +35,8 @@ using Tag = uint64_t;
 
 enum class DoneStatus : uint8_t {
   kOk,
-  kFailed,   // the device failed; nothing on it can be trusted to become durable any more
-  kCorrupt,  // reads: at least one block does not match its checksum; the target is undefined
+  kFailed,    // the device failed; nothing on it can be trusted to become durable any more
+  kCorrupt,   // reads: at least one block does not match its checksum; the target is undefined
   kNotFound,  // ReadEntry: no such entry (destaged, voided, or never here)
 };
 
