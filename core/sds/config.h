@@ -29,8 +29,8 @@ struct SliceConfig {
   Reign reign;
   uint64_t issuer = 0;
   Member primary;
-  std::optional<Member> secondary;
-  std::optional<Member> joining;
+  std::optional<Member> secondary{};
+  std::optional<Member> joining{};
   bool release = false;
 };
 
