@@ -252,8 +252,9 @@ void SdsRole::SendCommitPoints(Context& ctx) {
   for (auto& [key, replica] : node_.replicas) {
     if (replica->primary != nullptr) replica->primary->AddCommitPoints(ctx);
   }
-  std::stable_sort(node_.commit_items.begin(), node_.commit_items.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(node_.commit_items.begin(), node_.commit_items.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.first, a.second.pair.slice) < std::pair(b.first, b.second.pair.slice);
+  });
   std::vector<wire::CommitItem> batch;
   for (size_t i = 0; i < node_.commit_items.size(); ++i) {
     batch.push_back(node_.commit_items[i].second);

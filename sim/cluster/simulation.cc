@@ -41,6 +41,8 @@ ClusterOptions DrawCluster(Choices& choices, const FaultPlan& faults) {
   options.client.bytes_max = (4u << 10) << choices.Below(stream, Site::kShape, 7);
   options.client.read_percent = static_cast<uint32_t>(choices.Range(stream, Site::kShape, 20, 60));
   options.client.zero_percent = static_cast<uint32_t>(choices.Range(stream, Site::kShape, 0, 12));
+  options.client.hot_percent =
+      choices.Below(stream, Site::kShape, 3) == 2 ? 80 : 15;  // clients that meet often
   options.client.small_sectors = choices.Below(stream, Site::kShape, 4) != 0;
   return options;
 }

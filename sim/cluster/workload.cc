@@ -130,7 +130,8 @@ void Workload::IssueRandom(uint32_t client) {
   }
   // Half of the requests go to a few hot places: the first blocks, a chunk's end, the volume's end.
   uint64_t at = 0;
-  switch (choices.Below(c.stream, Site::kOpPlace, 6)) {
+  const bool hot = choices.Below(c.stream, Site::kOpPlace, 100) < c.options.hot_percent;
+  switch (hot ? 0 : choices.Range(c.stream, Site::kOpPlace, 1, 5)) {
     case 0:
       at = choices.Below(c.stream, Site::kOpPlace, 8) * unit;
       break;

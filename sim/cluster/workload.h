@@ -22,6 +22,7 @@ class Workload : public Observer {
     uint32_t bytes_max = 64 << 10;
     uint32_t read_percent = 40;
     uint32_t zero_percent = 5;  // trims and write zeroes
+    uint32_t hot_percent = 15;  // of requests that go to the first blocks
     bool small_sectors = true;  // requests that are no multiples of 4 KiB
   };
 

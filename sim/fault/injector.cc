@@ -1,6 +1,7 @@
 #include "sim/fault/injector.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "core/base/check.h"
 
@@ -16,6 +17,20 @@ constexpr Fault kScheduled[] = {
     Fault::kSplit, Fault::kKill,         Fault::kPowerCut,  Fault::kPowerCutAll,
     Fault::kPause, Fault::kCleanRestart, Fault::kSlowDisk,
 };
+
+// Steps of the protocol that are worth an interruption.
+const uint16_t kTriggerTypes[] = {
+    wire::Message{.body = wire::ManagementBody(), .payload = {}}.type(),
+    wire::Message{.body = wire::Replicate(), .payload = {}}.type(),
+    wire::Message{.body = wire::TailQuery(), .payload = {}}.type(),
+    wire::Message{.body = wire::TailReply(), .payload = {}}.type(),
+    wire::Message{.body = wire::EpochStart(), .payload = {}}.type(),
+    wire::Message{.body = wire::EpochStartReply(), .payload = {}}.type(),
+    wire::Message{.body = wire::CopyRequests(), .payload = {}}.type(),
+    wire::Message{.body = wire::JoinAck(), .payload = {}}.type(),
+    wire::Message{.body = wire::ChangedReply(), .payload = {}}.type(),
+};
+constexpr uint32_t kTriggeredMax = 8;  // in one run
 
 Duration Mean(Fault fault, Choices& choices, Stream stream) {
   switch (fault) {
@@ -54,6 +69,15 @@ FaultPlan DrawFaultPlan(Choices& choices) {
   rate(Fault::kReset, 10, 1'000);
   rate(Fault::kHalfOpen, 100'000, 700'000);
   rate(Fault::kRefuse, 10'000, 300'000);
+  if (choices.Below(stream, Site::kSwarm, 3) != 0) {
+    plan.trigger_type =
+        kTriggerTypes[choices.Below(stream, Site::kSwarm, std::size(kTriggerTypes))];
+    // Frequent messages would use the run's triggers up at once.
+    const bool frequent = plan.trigger_type <= kTriggerTypes[1];
+    plan.trigger_per_thousand =
+        static_cast<uint32_t>(frequent ? choices.Range(stream, Site::kRate, 1, 8)
+                                       : choices.Range(stream, Site::kRate, 20, 300));
+  }
   plan.world.reorder_disk = plan.enabled[Fault::kReorder];
   plan.world.lose_unflushed = plan.enabled[Fault::kUnflushedLost];
   plan.world.tear_writes = plan.enabled[Fault::kTornWrite];
@@ -70,6 +94,7 @@ FaultInjector::FaultInjector(World* world, const FaultPlan& plan, Targets target
       plan_(plan),
       targets_(std::move(targets)),
       restarts_(world->choices().Open(StreamKind::kFault, 100)),
+      triggers_(world->choices().Open(StreamKind::kFault, 101)),
       kept_down_(world->node_count(), false) {
   for (size_t i = 0; i < kFaultCount; ++i) {
     streams_.values[i] = world->choices().Open(StreamKind::kFault, static_cast<uint32_t>(i));
@@ -117,6 +142,70 @@ NodeIndex FaultInjector::Victim(Stream stream) {
 void FaultInjector::Crash(Fault fault, Stream stream) {
   Choices& choices = world_->choices();
   const NodeIndex victim = Victim(stream);
+  CrashVictim(fault, stream, victim);
+  FollowUp(stream, victim,
+           targets_.sdss[choices.Below(stream, Site::kFaultWhat, targets_.sdss.size())]);
+}
+
+void FaultInjector::FollowUp(Stream stream, NodeIndex a, NodeIndex b) {
+  Choices& choices = world_->choices();
+  if (!plan_.enabled[Fault::kKill] && !plan_.enabled[Fault::kPowerCut]) return;
+  const Fault fault = plan_.enabled[Fault::kKill] ? Fault::kKill : Fault::kPowerCut;
+  const uint64_t kind = choices.Below(stream, Site::kFaultWhat, 8);
+  if (kind < 4) return;
+  const NodeIndex sdc =
+      targets_.sdcs[choices.Below(stream, Site::kFaultWhat, targets_.sdcs.size())];
+  const Duration delay =
+      choices.TailOf(stream, Site::kFaultWhen, milliseconds(150), milliseconds(2000));
+  world_->After(delay, [this, fault, stream, a, b, sdc, kind] {
+    if (healed_) return;
+    if (kind == 4 || kind == 6) CrashVictim(fault, stream, a);
+    if (kind == 5) CrashVictim(fault, stream, b);
+    // A write whose client is gone is not sent again.
+    if (kind >= 6) CrashVictim(fault, stream, sdc);
+  });
+}
+
+void FaultInjector::OnSend(NodeIndex from, NodeIndex to, const wire::Message& message) {
+  if (healed_ || message.type() != plan_.trigger_type || triggered_ == kTriggeredMax) return;
+  if (std::find(targets_.sdss.begin(), targets_.sdss.end(), to) == targets_.sdss.end()) return;
+  if (!world_->choices().Chance(triggers_, Site::kCrashPoint, plan_.trigger_per_thousand, 1'000)) {
+    return;
+  }
+  ++triggered_;
+  // Not from within the sender's step.
+  world_->At(world_->now(), [this, from, to] {
+    if (!healed_) Trigger(from, to);
+  });
+}
+
+void FaultInjector::Trigger(NodeIndex from, NodeIndex to) {
+  Choices& choices = world_->choices();
+  const Duration length =
+      choices.TailOf(triggers_, Site::kFaultLength, milliseconds(500), seconds(3));
+  const uint64_t kind = choices.Below(triggers_, Site::kFaultWhat, 6);
+  if (kind == 0 && plan_.enabled[Fault::kKill]) {
+    CrashVictim(Fault::kKill, triggers_, from);
+  } else if (kind == 1 && plan_.enabled[Fault::kKill]) {
+    CrashVictim(Fault::kKill, triggers_, to);
+  } else if (kind == 2 && plan_.enabled[Fault::kPowerCut]) {
+    CrashVictim(Fault::kPowerCut, triggers_, from);
+  } else if (kind == 3 && plan_.enabled[Fault::kCutTwoWay]) {
+    ++world_->fired()[Fault::kCutTwoWay];
+    CutPairs({{from, to}, {to, from}}, length + milliseconds(1));
+    FollowUp(triggers_, from, to);
+  } else if (kind == 4 && plan_.enabled[Fault::kClog]) {
+    ++world_->fired()[Fault::kClog];
+    world_->Clog(from, to, world_->now() + length.count());
+    FollowUp(triggers_, from, to);
+  } else if (kind == 5 && plan_.enabled[Fault::kPause] && world_->Running(from)) {
+    ++world_->fired()[Fault::kPause];
+    world_->Pause(from, world_->now() + length.count() + 1);
+  }
+}
+
+void FaultInjector::CrashVictim(Fault fault, Stream stream, NodeIndex victim) {
+  Choices& choices = world_->choices();
   if (!world_->Running(victim)) return;
   const bool power = fault == Fault::kPowerCut;
   ++world_->fired()[fault];
@@ -191,7 +280,9 @@ void FaultInjector::Partition(Fault fault, Stream stream) {
   constexpr Duration kLengths[] = {milliseconds(300), milliseconds(1500), seconds(5)};
   const Duration mean = kLengths[choices.Below(stream, Site::kFaultLength, 3)];
   const Duration length = choices.TailOf(stream, Site::kFaultLength, mean, mean * 4);
+  const NodeIndex other = pairs[0].second;
   CutPairs(std::move(pairs), length + milliseconds(1));
+  FollowUp(stream, a, other);
 }
 
 void FaultInjector::Happen(Fault fault) {

@@ -18,6 +18,10 @@ struct FaultPlan {
   PerFault<bool> enabled;
   // Scheduled classes: mean time between two of them.
   PerFault<Duration> mean;
+  // What happens in the middle of a protocol step: a fault follows the sending of this message type
+  // with this probability. 0: none.
+  uint16_t trigger_type = 0;
+  uint32_t trigger_per_thousand = 0;
   WorldFaults world;
   uint32_t drift_ppm_max = 0;
   Duration wall_offset_max{0};
@@ -47,6 +51,7 @@ class FaultInjector : public Observer {
   uint64_t kills() const { return kills_; }
 
   void OnStopped(NodeIndex node) override;
+  void OnSend(NodeIndex from, NodeIndex to, const wire::Message& message) override;
 
  private:
   void Schedule(Fault fault);
@@ -54,6 +59,10 @@ class FaultInjector : public Observer {
   // Somebody to hurt: mostly an SDS.
   NodeIndex Victim(Stream stream);
   void Crash(Fault fault, Stream stream);
+  void CrashVictim(Fault fault, Stream stream, NodeIndex victim);
+  // Troubles rarely come alone: perhaps a crash soon after, of one of these or of a client.
+  void FollowUp(Stream stream, NodeIndex a, NodeIndex b);
+  void Trigger(NodeIndex from, NodeIndex to);
   void CutPairs(std::vector<std::pair<NodeIndex, NodeIndex>> pairs, Duration length);
   void Partition(Fault fault, Stream stream);
   std::vector<NodeIndex> Everybody() const;
@@ -64,6 +73,8 @@ class FaultInjector : public Observer {
   Targets targets_;
   PerFault<Stream> streams_;
   Stream restarts_;
+  Stream triggers_;
+  uint32_t triggered_ = 0;
   TrueTime end_ = 0;
   bool healed_ = true;
   uint64_t kills_ = 0;
