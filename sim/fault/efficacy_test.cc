@@ -82,6 +82,7 @@ class Naive {
       effects.Connect(1, ToyAddress(1));
     }
     if (std::holds_alternative<DisconnectedEvent>(event)) {
+      if (asked_ != last_answer_) beliefs_->everything_arrives = false;
       conn_ = ConnId();
       effects.Connect(1, ToyAddress(1));
     }
