@@ -192,14 +192,19 @@ void Io::OnMapChanged(Context& context) {
   const MapCache& map = context.mdm.map();
   for (SdsSession& session : sessions_) {
     const std::vector<Address>* addresses = map.AddressesOf(session.sds);
-    const Link::Change change = addresses == nullptr
-                                    ? session.link.Stop(context.effects)
-                                    : session.link.Start(context.now,
-                                                         {.role = wire::PeerRole::kSds,
-                                                          .id = session.sds.value(),
-                                                          .incarnation = {},
-                                                          .addresses = *addresses},
-                                                         context.effects);
+    // An SDS with other addresses runs elsewhere now; what still answers at the old ones is not it.
+    const bool moved = addresses != nullptr && !addresses->empty() && session.link.up() &&
+                       session.link.peer().addresses != *addresses;
+    Link::Change change = addresses == nullptr ? session.link.Stop(context.effects)
+                                               : session.link.Start(context.now,
+                                                                    {.role = wire::PeerRole::kSds,
+                                                                     .id = session.sds.value(),
+                                                                     .incarnation = {},
+                                                                     .addresses = *addresses},
+                                                                    context.effects);
+    if (moved && change == Link::Change::kNone) {
+      change = session.link.Reconnect(context.now, context.effects);
+    }
     OnLinkChange(context, session, change);
   }
   for (SlotTag tag : Collect([](const Part&) { return true; })) {

@@ -121,8 +121,13 @@ JoinBase FindJoinBase(const Lineage& target, Epoch target_in_sync,
   for (size_t i = ChainSize(target); i > 0; --i) {
     const Link link = ChainAt(target, i - 1);
     if (link.epoch > target_in_sync) continue;
+    // How far the target got in it, carried-over entries included.
+    const uint64_t reached =
+        i - 1 == target.history.size() ? target.last : target.history[i - 1].last.value();
     for (const wire::HistoryItem& item : source_history) {
       if (item.epoch == link.epoch && item.issuer == link.issuer) {
+        // Rolled back: what it lacks of this epoch would count as common.
+        if (reached < item.end.seq.value()) break;
         return {.epoch = link.epoch, .issuer = link.issuer, .end = item.end};
       }
     }

@@ -122,6 +122,13 @@ TEST(JoinBase, IsTheYoungestEpochInSyncThatTheSourceStartedToo) {
   EXPECT_EQ(FindJoinBase(Lineage(), Epoch(), source).epoch, Epoch());
 }
 
+TEST(JoinBase, IsOlderThanAnEpochOfWhichTheTargetLacksCommittedEntries) {
+  const std::vector<wire::HistoryItem> source = {Ended(4, 2, 5), Ended(6, 3, 3)};
+  EXPECT_EQ(FindJoinBase(At({Ended(4, 2, 5)}, 6, 0, 3), Epoch(6), source).epoch, Epoch(6));
+  EXPECT_EQ(FindJoinBase(At({Ended(4, 2, 5)}, 6, 0, 2), Epoch(6), source).epoch, Epoch(4));
+  EXPECT_EQ(FindJoinBase(At({}, 4, 0, 1), Epoch(4), source).epoch, Epoch());
+}
+
 TEST(History, FromOutsideIsCheckedAndForgetsItsOldestItems) {
   EXPECT_TRUE(ValidHistory(std::vector{Ended(1, 0, 2), Ended(3, 1, 1)}, Epoch(4)));
   EXPECT_FALSE(ValidHistory(std::vector{Ended(3, 0, 2), Ended(1, 1, 1)}, Epoch(4)));
