@@ -144,7 +144,8 @@ NodeIndex Cluster::NodeOfSds(uint64_t sds_id) const {
   for (const proto::Sds& sds : last_status_.sdss()) {
     if (sds.id() != sds_id) continue;
     for (const NodeIndex node : sds_) {
-      if (world_->node(node).options.name == sds.name()) return node;
+      if (world_->node(node).options.name != sds.name()) continue;
+      return taken_over_ && node == sds_[0] ? twin_ : node;
     }
   }
   return static_cast<NodeIndex>(world_->node_count());

@@ -63,6 +63,8 @@ class Cluster {
   const std::vector<NodeIndex>& sdc() const { return sdc_; }
   NodeIndex admin() const { return admin_; }
   NodeIndex twin() const { return twin_; }
+  // From now on the twin's machine is the one that holds the first SDS's devices.
+  void TakeOverByTwin() { taken_over_ = true; }
   // The SDS whose name the MDM knows under this id; the node count when there is none.
   NodeIndex NodeOfSds(uint64_t sds_id) const;
 
@@ -82,6 +84,7 @@ class Cluster {
   std::vector<NodeIndex> sdc_;
   NodeIndex admin_ = 0;
   NodeIndex twin_ = 0;
+  bool taken_over_ = false;
   proto::ClusterStatus last_status_;
 };
 

@@ -1,11 +1,13 @@
 #include "sim/cluster/simulation.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "core/base/check.h"
 #include "sim/cluster/config_watch.h"
 #include "sim/cluster/durability_check.h"
 #include "sim/cluster/single_primary.h"
+#include "sim/cluster/twin_story.h"
 #include "sim/fault/injector.h"
 
 namespace gabion::sim {
@@ -33,6 +35,7 @@ ClusterOptions DrawCluster(Choices& choices, const FaultPlan& faults) {
   options.block_bytes = choices.Below(stream, Site::kShape, 3) == 2 ? 512 : 4096;
   // The smallest log that a store takes: it wraps, and blocks go home, in most runs.
   if (choices.Below(stream, Site::kShape, 3) != 0) options.log_bytes = 4 << 20;
+  options.twin = choices.Below(stream, Site::kShape, 6) == 5;
   options.rebuild_delay = seconds(choices.Range(stream, Site::kShape, 2, 12));
   options.drift_ppm_max = faults.drift_ppm_max;
   options.wall_offset_max = faults.wall_offset_max;
@@ -71,12 +74,15 @@ class Simulation {
         world_(DrawWorld(), &choices_, arena),
         cluster_(&world_, DrawCluster(choices_, plan_)),
         watch_(cluster_.mdm()),
-        single_primary_(&world_, cluster_.sds()),
+        single_primary_(&world_, WithTwin(cluster_)),
         injector_(&world_, plan_,
                   {.mdms = {cluster_.mdm()}, .sdss = cluster_.sds(), .sdcs = cluster_.sdc()}) {
     world_.TraceTo(options.tracer);
     world_.Observe(&watch_);
     world_.Observe(&single_primary_);
+    if (cluster_.options().twin) {
+      twin_ = std::make_unique<TwinStory>(&cluster_, &watch_, &injector_);
+    }
   }
 
   RunReport Run() {
@@ -104,6 +110,12 @@ class Simulation {
   }
 
  private:
+  static std::vector<NodeIndex> WithTwin(const Cluster& cluster) {
+    std::vector<NodeIndex> nodes = cluster.sds();
+    if (cluster.options().twin) nodes.push_back(cluster.twin());
+    return nodes;
+  }
+
   World::Options DrawWorld() {
     const Stream stream = choices_.Open(StreamKind::kPlan, 3);
     World::Options world;
@@ -122,15 +134,24 @@ class Simulation {
     }
     const TrueTime end = world_.now() + options_.load.count();
     CheckDurabilityAtSomeInstants(end);
+    if (twin_ != nullptr && plan_.enabled[Fault::kPause]) {
+      const Stream stream = choices_.Open(StreamKind::kPlan, 5);
+      const auto length = static_cast<uint64_t>(options_.load.count());
+      const auto when = static_cast<TrueTime>(choices_.Below(stream, Site::kFaultWhen, length));
+      world_.At(world_.now() + when, [this, end] {
+        if (world_.now() < end) twin_->Happen();
+      });
+    }
     injector_.Run(end);
     cluster_.workload().Run(end);
     world_.RunUntil(end);
     if (Failed()) return;
     Trace("==== the faults are over; everything heals");
+    if (twin_ != nullptr) twin_->End();
     injector_.HealAll();
     if (!Recover("after the faults", false)) return;
     Trace("==== power cut of everybody");
-    for (const NodeIndex node : cluster_.sds()) world_.PowerCut(node);
+    for (const NodeIndex node : WithTwin(cluster_)) world_.PowerCut(node);
     world_.PowerCut(cluster_.mdm());
     (void)Recover("after the power cut", true);
   }
@@ -148,12 +169,16 @@ class Simulation {
                                      when + ": " + cluster_.last_status().ShortDebugString());
       return false;
     }
-    workload.ReadAll(0);
-    if (!world_.RunUntil(world_.now() + kCompletionMax.count(), [&] { return workload.Idle(); })) {
-      world_.Fail("liveness", "reading everything does not complete " + when + ": " +
-                                  workload.DescribeOldest());
-      return false;
-    }
+    // Again when a clean stop from before the healing comes in between.
+    const TrueTime end = world_.now() + kCompletionMax.count();
+    do {
+      if (world_.RunUntil(end, [&] { return workload.Idle(); })) workload.ReadAll(0);
+      if (!world_.RunUntil(end, [&] { return workload.Idle(); })) {
+        world_.Fail("liveness", "reading everything does not complete " + when + ": " +
+                                    workload.DescribeOldest());
+        return false;
+      }
+    } while (!workload.ReadAllComplete());
     if (Failed()) return false;
     // Every acknowledged write is on both copies, and the copies are equal.
     if (check_copies) CheckCopies(true);
@@ -187,6 +212,7 @@ class Simulation {
   ConfigWatch watch_;
   SinglePrimary single_primary_;
   FaultInjector injector_;
+  std::unique_ptr<TwinStory> twin_;  // null: not in this run
 };
 
 }  // namespace

@@ -227,6 +227,8 @@ void Workload::Read(uint32_t client, uint32_t volume, uint64_t offset_bytes, uin
 
 void Workload::ReadAll(uint32_t client) {
   Client& c = clients_[client];
+  CHECK(world_->Running(c.options.node));
+  read_all_complete_ = false;
   c.reading_all = true;
   c.next_volume = 0;
   c.next_offset = 0;
@@ -236,7 +238,11 @@ void Workload::ReadAll(uint32_t client) {
 void Workload::ContinueReadAll(uint32_t client) {
   Client& c = clients_[client];
   if (c.next_volume == volumes_.size()) {
-    c.reading_all = false;
+    const auto of_read_all = [](const auto& request) { return request.second.of_read_all; };
+    if (std::none_of(c.requests.begin(), c.requests.end(), of_read_all)) {
+      c.reading_all = false;
+      read_all_complete_ = true;
+    }
     return;
   }
   const uint64_t size = volumes_[c.next_volume].history.size_bytes();
@@ -293,7 +299,8 @@ void Workload::Finish(uint32_t client, UserTag tag, const UserReplyEffect& reply
     return;
   }
   if (reply.error != 0) {
-    if (request.of_read_all) ContinueReadAll(client);
+    // A client that stops does not read on.
+    if (request.of_read_all) c.reading_all = false;
     return;
   }
   const uint64_t first = request.offset_bytes / kStampSectorBytes;
@@ -327,7 +334,7 @@ void Workload::Finish(uint32_t client, UserTag tag, const UserReplyEffect& reply
     return;
   }
   if (request.of_read_all) {
-    ContinueReadAll(client);
+    if (c.reading_all) ContinueReadAll(client);
     return;
   }
   ++stats_.completed;
@@ -336,8 +343,10 @@ void Workload::Finish(uint32_t client, UserTag tag, const UserReplyEffect& reply
 }
 
 bool Workload::Idle() const {
-  return std::all_of(clients_.begin(), clients_.end(), [](const Client& client) {
-    return !client.reading_all && client.requests.empty();
+  return std::all_of(clients_.begin(), clients_.end(), [this](const Client& client) {
+    return world_->Running(client.options.node) && !client.reading_all && client.requests.empty() &&
+           std::find(client.attached.begin(), client.attached.end(), false) ==
+               client.attached.end();
   });
 }
 

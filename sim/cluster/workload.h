@@ -46,7 +46,9 @@ class Workload : public Observer {
   void Run(TrueTime end);
   // Reads every volume from front to back by this client, besides whatever else goes on.
   void ReadAll(uint32_t client);
-  // Nothing in flight, at clients that run.
+  // Whether the last ReadAll came to its end; a client that stops in between has not read all.
+  bool ReadAllComplete() const { return read_all_complete_; }
+  // Every client runs, has attached everything, and has nothing in flight.
   bool Idle() const;
   // When the oldest request in flight was given; kForever: none is.
   TrueTime OldestStart() const;
@@ -113,6 +115,7 @@ class Workload : public Observer {
   UserTag next_tag_ = 1;
   TrueTime end_ = 0;
   bool allow_no_space_ = false;
+  bool read_all_complete_ = false;
   Stats stats_;
 };
 

@@ -19,16 +19,12 @@ constexpr Fault kScheduled[] = {
 };
 
 // Steps of the protocol that are worth an interruption.
-const uint16_t kTriggerTypes[] = {
-    wire::Message{.body = wire::ManagementBody(), .payload = {}}.type(),
-    wire::Message{.body = wire::Replicate(), .payload = {}}.type(),
-    wire::Message{.body = wire::TailQuery(), .payload = {}}.type(),
-    wire::Message{.body = wire::TailReply(), .payload = {}}.type(),
-    wire::Message{.body = wire::EpochStart(), .payload = {}}.type(),
-    wire::Message{.body = wire::EpochStartReply(), .payload = {}}.type(),
-    wire::Message{.body = wire::CopyRequests(), .payload = {}}.type(),
-    wire::Message{.body = wire::JoinAck(), .payload = {}}.type(),
-    wire::Message{.body = wire::ChangedReply(), .payload = {}}.type(),
+template <class Body>
+constexpr uint16_t kTypeOf = static_cast<uint16_t>(wire::Body(Body()).index());
+constexpr uint16_t kTriggerTypes[] = {
+    kTypeOf<wire::ManagementBody>, kTypeOf<wire::Replicate>,  kTypeOf<wire::TailQuery>,
+    kTypeOf<wire::TailReply>,      kTypeOf<wire::EpochStart>, kTypeOf<wire::EpochStartReply>,
+    kTypeOf<wire::CopyRequests>,   kTypeOf<wire::JoinAck>,    kTypeOf<wire::ChangedReply>,
 };
 constexpr uint32_t kTriggeredMax = 8;  // in one run
 

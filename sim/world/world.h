@@ -102,7 +102,8 @@ class World {
   void PowerCut(NodeIndex node);
   // Clean shutdown; the role exits when it is ready.
   void Stop(NodeIndex node);
-  // Stands still until `until`, then goes on with queued work. Its clocks run on.
+  // Stands still until `until` (kForever: until Resume), then goes on with queued work. Its clocks
+  // run on.
   void Pause(NodeIndex node, TrueTime until);
   void Resume(NodeIndex node) {
     if (nodes_[node]->paused) Unpause(node);

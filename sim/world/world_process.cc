@@ -83,6 +83,7 @@ void World::Pause(NodeIndex index, TrueTime until) {
   if (node.role == nullptr || node.paused) return;
   node.paused = true;
   if (tracer_ != nullptr) Trace(index, "PAUSE");
+  if (until == kForever) return;
   const uint32_t boot = node.boot;
   At(until, [this, index, boot] {
     if (nodes_[index]->boot == boot && nodes_[index]->paused) Unpause(index);

@@ -1,0 +1,76 @@
+#include "sim/cluster/twin_story.h"
+
+namespace gabion::sim {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr Duration kReplacedWithin = milliseconds(400);
+
+}  // namespace
+
+TwinStory::TwinStory(Cluster* cluster, const ConfigWatch* watch, FaultInjector* injector)
+    : cluster_(cluster),
+      world_(&cluster->world()),
+      watch_(watch),
+      injector_(injector),
+      stream_(world_->choices().Open(StreamKind::kFault, 102)) {
+  world_->Observe(this);
+}
+
+bool TwinStory::LivesAlone() const {
+  for (const auto& [id, slice] : watch_->slices()) {
+    const bool mine = cluster_->NodeOfSds(slice.primary().sds()) == cluster_->sds()[0] ||
+                      cluster_->NodeOfSds(slice.primary().sds()) == cluster_->twin();
+    if (mine && !slice.secondary().present()) return true;
+  }
+  return false;
+}
+
+void TwinStory::Happen() {
+  const NodeIndex original = cluster_->sds()[0];
+  const NodeIndex mdm = cluster_->mdm();
+  if (state_ != State::kNotYet || !world_->Running(original) || !world_->Running(mdm)) return;
+  if (world_->node(original).paused || world_->node(mdm).paused || LivesAlone()) return;
+  state_ = State::kFrozen;
+  injector_->KeepDown(original, true);
+  world_->Pause(original, kForever);
+  std::vector<Node::NamedDisk>& from = world_->node(original).disks;
+  std::vector<Node::NamedDisk>& to = world_->node(cluster_->twin()).disks;
+  for (size_t i = 0; i < from.size(); ++i) to[i].disk->CloneFrom(*from[i].disk);
+  cluster_->TakeOverByTwin();
+  world_->Start(cluster_->twin());
+  world_->After(kReplacedWithin, [this] {
+    // The MDM may not know of the image: then the frozen machine never comes back.
+    if (state_ == State::kFrozen) End();
+  });
+}
+
+void TwinStory::OnSend(NodeIndex from, NodeIndex to, const wire::Message& message) {
+  if (state_ != State::kFrozen || from != cluster_->mdm() || to != cluster_->twin()) return;
+  const Result<proto::Management> management = wire::ParseManagement(message);
+  if (!management.has_value() || !management->has_sds_register_reply()) return;
+  if (!management->sds_register_reply().error().empty()) return;
+  state_ = State::kReplaced;
+  const Duration delay =
+      world_->choices().TailOf(stream_, Site::kFaultLength, milliseconds(100), milliseconds(1'500));
+  world_->After(delay, [this] { Wake(); });
+}
+
+void TwinStory::Wake() {
+  if (state_ != State::kReplaced) return;
+  if (LivesAlone()) return End();
+  state_ = State::kOver;
+  world_->Resume(cluster_->sds()[0]);
+}
+
+void TwinStory::End() {
+  if (state_ == State::kNotYet) return;
+  const NodeIndex original = cluster_->sds()[0];
+  if (state_ != State::kOver && world_->Running(original)) world_->Kill(original);
+  state_ = State::kOver;
+}
+
+}  // namespace gabion::sim

@@ -1,0 +1,41 @@
+// The same SDS twice (R22): a machine is frozen, an image of it starts elsewhere under the same
+// name, and then the frozen one wakes up. The image does not hold the state lock, so the old lease
+// must run out before anybody else is primary; afterwards the old process may do nothing.
+//
+// In budget: the old process wakes only when the MDM knows the new incarnation, and only while no
+// slice lives on it alone, so that nothing can be acknowledged that the image lacks.
+#pragma once
+
+#include "sim/cluster/cluster.h"
+#include "sim/cluster/config_watch.h"
+#include "sim/fault/injector.h"
+
+namespace gabion::sim {
+
+class TwinStory : public Observer {
+ public:
+  TwinStory(Cluster* cluster, const ConfigWatch* watch, FaultInjector* injector);
+
+  // Now, if the cluster is in a state that allows it.
+  void Happen();
+  bool happened() const { return state_ != State::kNotYet; }
+  // The faults are over: the old process must not be woken any more.
+  void End();
+
+  void OnSend(NodeIndex from, NodeIndex to, const wire::Message& message) override;
+
+ private:
+  enum class State : uint8_t { kNotYet, kFrozen, kReplaced, kOver };
+
+  bool LivesAlone() const;
+  void Wake();
+
+  Cluster* cluster_;
+  World* world_;
+  const ConfigWatch* watch_;
+  FaultInjector* injector_;
+  Stream stream_;
+  State state_ = State::kNotYet;
+};
+
+}  // namespace gabion::sim
