@@ -64,8 +64,8 @@ struct Common {
 };
 std::optional<Common> FindCommon(const Lineage& a, const Lineage& b);
 
-// Of the replicas' youngest common epoch for a joining: not above what T was in sync with, and one of
-// which T holds everything that was committed (a rolled-back device does not).
+// Of the replicas' youngest common epoch for a joining: not above what T was in sync with, and one
+// of which T holds everything that was committed (a rolled-back device does not).
 struct JoinBase {
   Epoch epoch;  // 0: nothing in common, everything is copied
   uint64_t issuer = 0;
