@@ -40,7 +40,7 @@ class Background {
 // Path of a program of this project, such as "daemon/gabion-mdm".
 std::string Program(const std::string& path);
 
-// A new folder under the test's own.
+// A new folder in /var/tmp, with a short name.
 std::string MakeFolder();
 
 std::string ReadText(const std::string& path);
