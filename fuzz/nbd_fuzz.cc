@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/base/check.h"
+#include "core/wire/data.h"
 #include "net/export/nbd_session.h"
 
 namespace {
@@ -136,6 +137,18 @@ class Script {
       if (reply.payload.empty()) reply.error = ENOMEM;
     } else if (request.op == UserOp::kWrite) {
       CHECK_EQ(request.payload.size(), request.length_bytes);
+    } else if (request.op == UserOp::kBlockStatus) {
+      CHECK_GT(request.length_bytes, 0u);
+      const uint64_t last =
+          (request.offset_bytes + request.length_bytes - 1) / gabion::wire::kChunkBytes;
+      const uint64_t chunks = last - request.offset_bytes / gabion::wire::kChunkBytes + 1;
+      const uint64_t size = chunks * sizeof(gabion::wire::ChunkPresence);
+      reply.payload = pool_.Allocate(static_cast<uint32_t>(size));
+      if (reply.payload.empty()) {
+        reply.error = ENOMEM;
+      } else {
+        std::ranges::fill(reply.payload.mutable_span(), std::byte{choice});
+      }
     } else if (request.op == UserOp::kList) {
       reply.payload = pool_.Allocate(choice + 1u);
       std::ranges::fill(reply.payload.mutable_span(), std::byte{choice});

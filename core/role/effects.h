@@ -53,7 +53,9 @@ struct OpenDeviceEffect {
 struct UserReplyEffect {
   UserTag tag = 0;
   int error = 0;
-  Slice payload{};          // kRead: the data; kList: the names of mapped volumes, each ended by \n
+  // kRead: the data; kList: the names of mapped volumes, each ended by \n; kBlockStatus: one
+  // wire::ChunkPresence for each chunk that the range touches.
+  Slice payload{};
   VolumeId volume{};        // kAttach
   uint64_t size_bytes = 0;  // kAttach: size of the volume now
   bool read_only = false;   // kAttach

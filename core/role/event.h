@@ -78,7 +78,18 @@ struct TimerEvent {
 
 // Block I/O from the host's front end (NBD, kernel bridge, simulated workload) to an SDC role.
 // kAttach finds the volume by `volume`, or by `name` when that is 0. kList needs neither.
-enum class UserOp : uint8_t { kAttach, kDetach, kRead, kWrite, kFlush, kTrim, kWriteZeroes, kList };
+// kBlockStatus asks which blocks of a range have data.
+enum class UserOp : uint8_t {
+  kAttach,
+  kDetach,
+  kRead,
+  kWrite,
+  kFlush,
+  kTrim,
+  kWriteZeroes,
+  kList,
+  kBlockStatus
+};
 struct UserRequestEvent {
   UserTag tag = 0;
   UserOp op{};

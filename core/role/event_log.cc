@@ -198,7 +198,7 @@ class EventDecoder {
   void Get(TimerEvent& event) { event.tag = from_.U64(); }
   void Get(UserRequestEvent& event) {
     event.tag = from_.U64();
-    GetEnum(event.op, UserOp::kList);
+    GetEnum(event.op, UserOp::kBlockStatus);
     event.volume = from_.As<VolumeId>();
     event.offset_bytes = from_.U64();
     event.length_bytes = from_.U64();

@@ -81,6 +81,15 @@ void Io::Send(Context& context, SlotTag tag, SdsSession& session, const VolumeIn
   wire::WriteRequest& message = part.message;
   message.target.reign = route.reign;
   message.tag = tag.value();
+  if (part.chunk_count > 0) {
+    context.effects.Send(
+        session.link.conn(),
+        wire::PresenceRequest{.target = message.target,
+                              .tag = message.tag,
+                              .chunk_count = part.chunk_count,
+                              .chunk_stride = requests_.Find(part.request)->stride});
+    return;
+  }
   if (part.is_read) {
     context.effects.Send(session.link.conn(),
                          wire::ReadRequest{.target = message.target, .tag = message.tag});
@@ -114,8 +123,8 @@ void Io::OnReadReply(Context& context, SdsSession& session, const wire::ReadRepl
   if (part == nullptr || part->state != PartState::kSent) return;
   const wire::IoTarget& target = part->message.target;
   const bool ok = reply.status == wire::Status::kOk;
-  if (part->session != session.index || !part->is_read || reply.slice != target.slice ||
-      (ok && payload.size() != target.length_bytes)) {
+  if (part->session != session.index || !part->is_read || part->chunk_count > 0 ||
+      reply.slice != target.slice || (ok && payload.size() != target.length_bytes)) {
     ++counters_.malformed;
     return GiveUp(context, session, "an answer does not fit its request");
   }
@@ -125,6 +134,23 @@ void Io::OnReadReply(Context& context, SdsSession& session, const wire::ReadRepl
     ++counters_.bad_checksums;
     return OnRefusal(context, tag, wire::Status::kBadChecksum);
   }
+  Settle(context, tag, 0, payload);
+}
+
+void Io::OnPresenceReply(Context& context, SdsSession& session, const wire::PresenceReply& reply,
+                         const Slice& payload) {
+  const SlotTag tag(reply.tag);
+  Part* part = parts_.Find(tag);
+  if (part == nullptr || part->state != PartState::kSent) return;
+  const bool ok = reply.status == wire::Status::kOk;
+  const uint64_t wanted = part->chunk_count * sizeof(wire::ChunkPresence);
+  if (part->session != session.index || part->chunk_count == 0 ||
+      reply.slice != part->message.target.slice || (ok && payload.size() != wanted)) {
+    ++counters_.malformed;
+    return GiveUp(context, session, "an answer does not fit its request");
+  }
+  RetireAttempt(*part);
+  if (!ok) return OnRefusal(context, tag, reply.status);
   Settle(context, tag, 0, payload);
 }
 

@@ -85,8 +85,8 @@ class Io {
  public:
   explicit Io(const IoOptions& options);
 
-  // One read, write, trim or write of zeroes. Refused at once when the table is full; waits for the
-  // first map.
+  // One read, write, trim, write of zeroes or question for block status. Refused at once when the
+  // table is full; waits for the first map.
   void Submit(Context& context, const UserRequestEvent& request);
   bool idle() const { return requests_.empty(); }
 
@@ -118,11 +118,14 @@ class Io {
     uint64_t end = 0;
     uint64_t cursor = 0;   // the rest has no part yet
     bool checked = false;  // against the map
-    bool gathers = false;  // a read in several parts: they meet in `payload`
+    bool gathers = false;  // an answer in several parts: they meet in `payload`
+    uint32_t stride = 0;   // kBlockStatus: the pool's number of slices
     uint32_t parts_open = 0;
     int error = 0;
     Instant deadline = kNever;
     Slice payload;  // of a write; what a read has got
+
+    bool has_answer() const { return op == UserOp::kRead || op == UserOp::kBlockStatus; }
   };
 
   enum class PartState : uint8_t {
@@ -137,7 +140,8 @@ class Io {
 
   struct Part {
     PartState state = PartState::kAwaitingRoute;
-    bool is_read = false;
+    bool is_read = false;      // it changes nothing: no id, and a late answer harms nobody
+    uint32_t chunk_count = 0;  // kBlockStatus: of one slice, from the target's on; 0: a real read
     SlotTag request;
     uint64_t sequence = 0;        // order of creation
     uint64_t request_offset = 0;  // bytes of the request before this part
@@ -177,9 +181,12 @@ class Io {
   void ForgetFinished();  // from unissued_
   int CheckAgainstMap(const Request& request, const MapCache& map) const;
   void AddPart(Context& context, SlotTag tag, const VolumeInfo& volume);
+  // Of a kBlockStatus: the chunks of one slice, so that few messages cover much.
+  void AddPresencePart(Context& context, SlotTag tag, const VolumeInfo& volume);
   // The part is over; its attempt is fenced or answered.
   void Settle(Context& context, SlotTag tag, int error, Slice data = {});
   void TakeData(Request& request, const Part& part, Slice data);
+  void TakePresence(Request& request, const Part& part, const Slice& data);
   void FinishIfSettled(Context& context, SlotTag tag);
   void Doom(Context& context, SlotTag tag, int error);
   void ExpireRequests(Context& context);
@@ -191,6 +198,8 @@ class Io {
   void OnWriteReply(Context& context, SdsSession& session, const wire::WriteReply& reply);
   void OnReadReply(Context& context, SdsSession& session, const wire::ReadReply& reply,
                    const Slice& payload);
+  void OnPresenceReply(Context& context, SdsSession& session, const wire::PresenceReply& reply,
+                       const Slice& payload);
   void OnRefusal(Context& context, SlotTag tag, wire::Status status);
   void Pause(Context& context, Part& part);
   void ArmPauseTimer(Context& context, Instant when);

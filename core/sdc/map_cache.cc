@@ -110,6 +110,11 @@ std::optional<SliceId> MapCache::SliceOf(const VolumeInfo& volume, uint32_t chun
   return SliceId(it->second.first_slice + index);
 }
 
+uint32_t MapCache::SliceCountOf(const VolumeInfo& volume) const {
+  const auto it = pools_.find(volume.pool);
+  return it == pools_.end() ? 0 : it->second.slice_count;
+}
+
 Route MapCache::RouteOf(SliceId slice) const {
   const auto it = routes_.find(slice);
   return it == routes_.end() ? Route{} : it->second;

@@ -59,6 +59,8 @@ class MapCache {
 
   // The slice of a chunk; nothing when the volume's pool is unknown.
   std::optional<SliceId> SliceOf(const VolumeInfo& volume, uint32_t chunk) const;
+  // How far apart the chunks of one slice are; 0: the volume's pool is unknown.
+  uint32_t SliceCountOf(const VolumeInfo& volume) const;
   // Reign 0 and SDS 0 for a slice that was never named.
   Route RouteOf(SliceId slice) const;
   // Null when the SDS is unknown.

@@ -13,6 +13,8 @@ namespace {
 
 // Largest data of one request; a front end splits before.
 constexpr uint64_t kRequestBytesMax = uint64_t{32} << 20;
+// ... and the longest range whose block status is asked for at once.
+constexpr uint64_t kStatusBytesMax = uint64_t{4} << 30;
 constexpr Duration kMemoryPause = std::chrono::milliseconds(20);
 
 bool HasData(UserOp op) { return op == UserOp::kRead || op == UserOp::kWrite; }
@@ -30,6 +32,7 @@ wire::EntryKind KindOf(UserOp op) {
     case UserOp::kDetach:
     case UserOp::kFlush:
     case UserOp::kList:
+    case UserOp::kBlockStatus:
       break;
   }
   UNREACHABLE("not an entry");
@@ -43,6 +46,11 @@ int CheckAlone(const UserRequestEvent& event) {
     return EINVAL;
   }
   if (HasData(event.op) && length > kRequestBytesMax) return EINVAL;
+  if (event.op == UserOp::kBlockStatus) {
+    if (length > kStatusBytesMax) return EINVAL;
+    // There is room to round the end up to whole chunks.
+    if (event.offset_bytes + length > UINT64_MAX - wire::kChunkBytes) return EINVAL;
+  }
   if (event.op == UserOp::kWrite && event.payload.size() != length) return EINVAL;
   return 0;
 }
@@ -62,6 +70,11 @@ void Io::Submit(Context& context, const UserRequestEvent& event) {
   request.volume = event.volume;
   request.begin = request.cursor = event.offset_bytes;
   request.end = event.offset_bytes + event.length_bytes;
+  if (request.op == UserOp::kBlockStatus) {
+    // Whole chunks, as volumes are.
+    request.begin = request.cursor = request.begin - request.begin % wire::kChunkBytes;
+    request.end = (request.end - 1) / wire::kChunkBytes * wire::kChunkBytes + wire::kChunkBytes;
+  }
   request.payload = event.payload;
   if (options_.io_timeout.count() > 0) {
     request.deadline = SaturatingAdd(context.now.boot, options_.io_timeout);
@@ -121,15 +134,24 @@ bool Io::Issue(Context& context, SlotTag tag) {
     if (!request->checked && !Prepare(context, *request)) return false;
     const VolumeInfo* volume = map.FindVolume(request->volume);
     CHECK(volume != nullptr);
-    AddPart(context, tag, *volume);
+    if (request->op == UserOp::kBlockStatus) {
+      AddPresencePart(context, tag, *volume);
+    } else {
+      AddPart(context, tag, *volume);
+    }
   }
   return true;
 }
 
 bool Io::Prepare(Context& context, Request& request) {
-  const uint64_t length = request.end - request.begin;
-  const ChunkRange first = FirstRange(request.begin, request.end, HasData(request.op));
-  request.gathers = request.op == UserOp::kRead && first.length_bytes < length;
+  uint64_t length = request.end - request.begin;
+  if (request.op == UserOp::kBlockStatus) {
+    request.gathers = true;
+    length = length / wire::kChunkBytes * sizeof(wire::ChunkPresence);
+  } else {
+    const ChunkRange first = FirstRange(request.begin, request.end, HasData(request.op));
+    request.gathers = request.op == UserOp::kRead && first.length_bytes < length;
+  }
   if (request.gathers) {
     request.payload = options_.pool->Allocate(static_cast<uint32_t>(length));
     if (request.payload.empty()) {
@@ -141,11 +163,40 @@ bool Io::Prepare(Context& context, Request& request) {
   return true;
 }
 
+void Io::AddPresencePart(Context& context, SlotTag tag, const VolumeInfo& volume) {
+  Request& request = *requests_.Find(tag);
+  // A map names a volume's pool; without it the part waits for a route like any other.
+  if (request.stride == 0) request.stride = std::max(context.mdm.map().SliceCountOf(volume), 1u);
+  // A stretch is what one part for each slice covers: `stride` lanes of at most kPresenceChunksMax
+  // chunks.
+  const uint64_t stretch = uint64_t{request.stride} * wire::kPresenceChunksMax;
+  const uint64_t at = (request.cursor - request.begin) / wire::kChunkBytes;
+  const uint64_t total = (request.end - request.begin) / wire::kChunkBytes;
+  const uint64_t stretch_end = std::min(total, (at / stretch + 1) * stretch);
+  Part part;
+  part.is_read = true;
+  part.request = tag;
+  part.sequence = ++last_sequence_;
+  part.request_offset = request.cursor - request.begin;
+  part.chunk_count = static_cast<uint32_t>((stretch_end - at - 1) / request.stride + 1);
+  wire::IoTarget& target = part.message.target;
+  target.volume = volume.id;
+  target.vtree = volume.vtree;
+  target.chunk = static_cast<uint32_t>(request.cursor / wire::kChunkBytes);
+  target.length_bytes = wire::kChunkBytes;
+  const bool last_lane = at % stretch == request.stride - 1 || at + 1 == stretch_end;
+  request.cursor = request.begin + (last_lane ? stretch_end : at + 1) * wire::kChunkBytes;
+  ++request.parts_open;
+  const std::optional<SlotTag> part_tag = parts_.Insert(std::move(part));
+  CHECK(part_tag.has_value());
+  TrySend(context, *part_tag);
+}
+
 int Io::CheckAgainstMap(const Request& request, const MapCache& map) const {
   const VolumeInfo* volume = map.FindVolume(request.volume);
   if (volume == nullptr) return request.checked ? EIO : ENODEV;
   if (request.end > volume->size_bytes) return EINVAL;
-  if (request.op != UserOp::kRead && volume->read_only) return EROFS;
+  if (!request.has_answer() && volume->read_only) return EROFS;
   return 0;
 }
 
@@ -199,7 +250,19 @@ void Io::Settle(Context& context, SlotTag tag, int error, Slice data) {
   FinishIfSettled(context, part->request);
 }
 
+void Io::TakePresence(Request& request, const Part& part, const Slice& data) {
+  constexpr size_t kSize = sizeof(wire::ChunkPresence);
+  CHECK_EQ(data.size(), part.chunk_count * kSize);
+  const std::span<std::byte> target = request.payload.mutable_span();
+  for (size_t i = 0; i < part.chunk_count; ++i) {
+    const size_t at = (part.request_offset / wire::kChunkBytes + i * request.stride) * kSize;
+    CHECK_LE(at + kSize, target.size());
+    std::memcpy(target.data() + at, data.span().data() + i * kSize, kSize);
+  }
+}
+
 void Io::TakeData(Request& request, const Part& part, Slice data) {
+  if (part.chunk_count > 0) return TakePresence(request, part, data);
   CHECK_EQ(data.size(), part.message.target.length_bytes);
   if (!request.gathers) {
     request.payload = std::move(data);
@@ -217,7 +280,7 @@ void Io::FinishIfSettled(Context& context, SlotTag tag) {
   UserReplyEffect reply;
   reply.tag = request->tag;
   reply.error = request->error;
-  if (request->op == UserOp::kRead && request->error == 0) {
+  if (request->has_answer() && request->error == 0) {
     reply.payload = std::move(request->payload);
   }
   requests_.Erase(tag);

@@ -202,6 +202,7 @@ class Sdc final : public Role {
       case UserOp::kWrite:
       case UserOp::kTrim:
       case UserOp::kWriteZeroes:
+      case UserOp::kBlockStatus:
         io_.Submit(context, event);
         return;
     }

@@ -113,6 +113,8 @@ bool Io::OnMessage(Context& context, const MessageEvent& event) {
     OnWriteReply(context, *session, *write);
   } else if (const auto* read = std::get_if<wire::ReadReply>(&body)) {
     OnReadReply(context, *session, *read, event.message.payload);
+  } else if (const auto* presence = std::get_if<wire::PresenceReply>(&body)) {
+    OnPresenceReply(context, *session, *presence, event.message.payload);
   } else if (!std::holds_alternative<wire::SessionHeartbeatReply>(body)) {
     ++counters_.malformed;
     GiveUp(context, *session, "a message that is not for a client");

@@ -90,6 +90,8 @@ struct Node {
   void OnWriteRequest(Context& ctx, ConnId conn, const wire::WriteRequest& message,
                       const Slice& payload);
   void OnReadRequest(Context& ctx, ConnId conn, const wire::ReadRequest& message);
+  // presence.cc
+  void OnPresenceRequest(Context& ctx, ConnId conn, const wire::PresenceRequest& message);
   void OnSessionHeartbeat(Context& ctx, ConnId conn, const wire::SessionHeartbeat& message,
                           const Slice& payload);
   // Volume, mapping, range, slice, snapshot number, incarnation of the client.

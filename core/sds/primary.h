@@ -16,6 +16,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -101,6 +102,10 @@ class Primary {
   // `hold`: it must wait for the configuration that its client already has.
   wire::Status CheckRequest(Context& ctx, const Request& request, bool* hold) const;
   void Refuse(Context& ctx, SlotTag tag, wire::Status status);
+  // Which blocks of the chunks at [first, first + stride, ...] have committed data, or are being
+  // changed: as a read that is answered at once. `client` carries the target and who asks.
+  wire::Status Presence(Context& ctx, const Request& client, uint32_t stride,
+                        std::span<wire::ChunkPresence> into) const;
   // The request leaves the table unadmitted: its lock goes to the next one.
   void ForgetRequest(Context& ctx, SlotTag tag, Request& request);
 
@@ -180,7 +185,7 @@ class Primary {
   void Trim(Context& ctx);
   void Unlock(Context& ctx, RangeLock::Handle* lock);
 
-  // ---- reads.cc
+  // ---- reads.cc (and presence.cc)
   void BeginRead(Context& ctx, SlotTag tag, Request& request);
   void OnClientRead(Context& ctx, const Op& op, store::DoneStatus status);
 

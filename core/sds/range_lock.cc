@@ -14,13 +14,13 @@ bool RangeLock::Free(const Bucket& bucket, size_t index) {
   return true;
 }
 
-size_t RangeLock::BucketOf(const Range& range) {
-  return (mix64(range.vtree.value()) + range.chunk) % kBuckets;
+size_t RangeLock::BucketOf(VtreeId vtree, uint32_t chunk) {
+  return (mix64(vtree.value()) + chunk) % kBuckets;
 }
 
 RangeLock::Item& RangeLock::Push(const Range& range, Mode mode, Owner owner) {
   CHECK_GT(range.block_count, 0);
-  Bucket& bucket = buckets_[BucketOf(range)];
+  Bucket& bucket = buckets_[BucketOf(range.vtree, range.chunk)];
   bucket.push_back({.vtree = range.vtree,
                     .chunk = range.chunk,
                     .id = next_id_++,
@@ -36,7 +36,7 @@ bool RangeLock::Acquire(const Range& range, Mode mode, Owner owner, Handle* hand
   CHECK_EQ(handle->id, 0u);
   Item& item = Push(range, mode, owner);
   *handle = {.range = range, .id = item.id};
-  const Bucket& bucket = buckets_[BucketOf(range)];
+  const Bucket& bucket = buckets_[BucketOf(range.vtree, range.chunk)];
   item.granted = Free(bucket, bucket.size() - 1);
   return item.granted;
 }
@@ -50,7 +50,7 @@ RangeLock::Handle RangeLock::AcquireInPlace(const Range& range) {
 
 void RangeLock::Release(Handle* handle, std::vector<Owner>* granted) {
   if (handle->id == 0) return;
-  Bucket& bucket = buckets_[BucketOf(handle->range)];
+  Bucket& bucket = buckets_[BucketOf(handle->range.vtree, handle->range.chunk)];
   size_t at = 0;
   while (at < bucket.size() && bucket[at].id != handle->id) ++at;
   CHECK_LT(at, bucket.size());
@@ -61,6 +61,16 @@ void RangeLock::Release(Handle* handle, std::vector<Owner>* granted) {
     if (bucket[i].granted || !Free(bucket, i)) continue;
     bucket[i].granted = true;
     granted->push_back(bucket[i].owner);
+  }
+}
+
+void RangeLock::AddExclusive(VtreeId vtree, uint32_t chunk, wire::ChunkPresence* blocks) const {
+  for (const Item& item : buckets_[BucketOf(vtree, chunk)]) {
+    if (item.vtree != vtree || item.chunk != chunk) continue;
+    if (!item.granted || item.mode != Mode::kExclusive) continue;
+    for (uint32_t block = item.first; block < item.end; ++block) {
+      blocks->blocks[block / 64] |= uint64_t{1} << (block % 64);
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/base/ids.h"
+#include "core/wire/data.h"
 
 namespace gabion::sds {
 
@@ -41,6 +42,9 @@ class RangeLock {
   // Gives the lock, or the place in the queue, back. Owners whose turn it now is are appended.
   void Release(Handle* handle, std::vector<Owner>* granted);
 
+  // Adds the blocks of this chunk that somebody holds for writing.
+  void AddExclusive(VtreeId vtree, uint32_t chunk, wire::ChunkPresence* blocks) const;
+
   size_t held_or_waiting() const { return count_; }
   void CheckInvariants() const;
 
@@ -66,7 +70,7 @@ class RangeLock {
   }
   // No earlier item stands in the way of bucket[index].
   static bool Free(const Bucket& bucket, size_t index);
-  static size_t BucketOf(const Range& range);
+  static size_t BucketOf(VtreeId vtree, uint32_t chunk);
   Item& Push(const Range& range, Mode mode, Owner owner);
 
   std::vector<Bucket> buckets_ = std::vector<Bucket>(kBuckets);

@@ -65,5 +65,17 @@ TEST(RangeLock, EntriesOfATailOverlapEachOtherAndBlockTheRest) {
   EXPECT_EQ(granted, std::vector<RangeLock::Owner>{7});
 }
 
+TEST(RangeLock, TellsWhatIsHeldForWriting) {
+  RangeLock locks;
+  RangeLock::Handle reader, writer, waiter, elsewhere;
+  EXPECT_TRUE(locks.Acquire(Blocks(0, 4), Mode::kShared, 1, &reader));
+  EXPECT_TRUE(locks.Acquire(Blocks(62, 4), Mode::kExclusive, 2, &writer));
+  EXPECT_FALSE(locks.Acquire(Blocks(3, 2), Mode::kExclusive, 3, &waiter));
+  EXPECT_TRUE(locks.Acquire(Blocks(0, 4, 64), Mode::kExclusive, 4, &elsewhere));
+  wire::ChunkPresence blocks{{0, 0, 1, 0}};
+  locks.AddExclusive(VtreeId(1), 0, &blocks);
+  EXPECT_EQ(blocks, (wire::ChunkPresence{{uint64_t{3} << 62, 3, 1, 0}}));
+}
+
 }  // namespace
 }  // namespace gabion::sds

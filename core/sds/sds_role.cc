@@ -84,6 +84,8 @@ void SdsRole::On(Context& ctx, const MessageEvent& event) {
     node_.OnWriteRequest(ctx, event.conn, *write, message.payload);
   } else if (const auto* read = std::get_if<wire::ReadRequest>(&message.body)) {
     node_.OnReadRequest(ctx, event.conn, *read);
+  } else if (const auto* presence = std::get_if<wire::PresenceRequest>(&message.body)) {
+    node_.OnPresenceRequest(ctx, event.conn, *presence);
   } else if (const auto* heartbeat = std::get_if<wire::SessionHeartbeat>(&message.body)) {
     node_.OnSessionHeartbeat(ctx, event.conn, *heartbeat, message.payload);
   } else {

@@ -250,6 +250,9 @@ void TestCluster::Deliver(ConnId from_conn, wire::Message message) {
   } else if (const auto* write = std::get_if<wire::WriteReply>(&message.body)) {
     CHECK(!answers_.contains(write->tag)) << "a write was answered twice";
     answers_[write->tag] = {.status = write->status, .data = {}};
+  } else if (const auto* presence = std::get_if<wire::PresenceReply>(&message.body)) {
+    CHECK(!answers_.contains(presence->tag)) << "a question was answered twice";
+    answers_[presence->tag] = {.status = presence->status, .data = message.payload};
   } else if (const auto* read = std::get_if<wire::ReadReply>(&message.body)) {
     CHECK(!answers_.contains(read->tag)) << "a read was answered twice";
     answers_[read->tag] = {.status = read->status, .data = message.payload};
@@ -437,6 +440,47 @@ uint64_t TestCluster::Read(ConnId conn, const Io& io) {
                                      .tag = ++last_tag_}});
   RunEvents();
   return last_tag_;
+}
+
+uint64_t TestCluster::Zero(ConnId conn, const Io& io) {
+  const wire::WriteRequest request{
+      .target = {.volume = VolumeId(kTestVolume),
+                 .vtree = VtreeId(kTestVtree),
+                 .slice = SliceId(kTestSlice),
+                 .reign = Reign(io.reign == 0 ? reign_ : io.reign),
+                 .offset_bytes = io.offset_bytes,
+                 .length_bytes = io.length_bytes},
+      .tag = ++last_tag_,
+      .snap_number = SnapNumber(1),
+      .request = RequestId(io.request == 0 ? ++last_request_ : io.request),
+      .low_water = RequestId(1),
+      .kind = wire::EntryKind::kZero};
+  SendRaw(conn, {.body = request, .payload = {}});
+  RunEvents();
+  return last_tag_;
+}
+
+uint64_t TestCluster::AskPresence(ConnId conn, uint32_t count, uint64_t reign) {
+  SendRaw(conn,
+          {.body = wire::PresenceRequest{.target = {.volume = VolumeId(kTestVolume),
+                                                    .vtree = VtreeId(kTestVtree),
+                                                    .slice = SliceId(kTestSlice),
+                                                    .reign = Reign(reign == 0 ? reign_ : reign),
+                                                    .length_bytes = wire::kChunkBytes},
+                                         .tag = ++last_tag_,
+                                         .chunk_count = count,
+                                         .chunk_stride = 1},
+           .payload = {}});
+  RunEvents();
+  return last_tag_;
+}
+
+std::optional<wire::ChunkPresence> TestCluster::PresenceOf(uint64_t tag) const {
+  const Answer* answer = Find(tag);
+  if (answer == nullptr || answer->data.size() < sizeof(wire::ChunkPresence)) return std::nullopt;
+  wire::ChunkPresence presence;
+  std::memcpy(&presence, answer->data.data(), sizeof(presence));
+  return presence;
 }
 
 const TestCluster::Answer* TestCluster::Find(uint64_t tag) const {

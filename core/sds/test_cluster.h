@@ -70,6 +70,12 @@ class TestCluster {
   };
   uint64_t Write(ConnId conn, uint8_t stamp, const Io& io);
   uint64_t Read(ConnId conn, const Io& io);
+  // Zeroes whole blocks.
+  uint64_t Zero(ConnId conn, const Io& io);
+  // Asks which blocks of `count` chunks have data, from chunk 0 on.
+  uint64_t AskPresence(ConnId conn, uint32_t count = 1, uint64_t reign = 0);
+  // Of chunk 0, when the answer has come.
+  std::optional<wire::ChunkPresence> PresenceOf(uint64_t tag) const;
   void SendRaw(ConnId conn, wire::Message message);
   const Answer* Find(uint64_t tag) const;
   wire::Status StatusOf(uint64_t tag) const;

@@ -156,6 +156,38 @@ struct ReadReply {  // payload: length_bytes of data when kOk
 };
 static_assert(sizeof(ReadReply) == 296);
 
+// Which blocks have data: neither zeroed nor trimmed nor never written. Asked of `chunk_count`
+// chunks of one slice: target.chunk and those that follow it there, `chunk_stride` (the pool's
+// number of slices) apart. The rest of the target names the whole chunk.
+inline constexpr uint32_t kPresenceChunksMax = 128;
+struct PresenceRequest {
+  IoTarget target;
+  uint64_t tag = 0;
+  uint32_t chunk_count = 0;
+  uint32_t chunk_stride = 0;
+};
+static_assert(sizeof(PresenceRequest) == 64);
+
+struct PresenceReply {  // payload: `chunk_count` ChunkPresence when kOk
+  uint64_t tag = 0;
+  SliceId slice;
+  Reign reign;
+  uint32_t chunk_count = 0;
+  Status status{};
+  uint16_t reserved = 0;
+};
+static_assert(sizeof(PresenceReply) == 32);
+
+// Bit i of word w: block 64 * w + i may have data. A clear bit is a promise: the block reads as
+// zeroes. What is being changed at the moment counts as data.
+struct ChunkPresence {
+  std::array<uint64_t, kBlocksPerChunk / 64> blocks{};
+
+  bool Has(uint32_t block) const { return (blocks[block / 64] >> (block % 64) & 1) != 0; }
+  friend bool operator==(const ChunkPresence&, const ChunkPresence&) = default;
+};
+static_assert(sizeof(ChunkPresence) == 32);
+
 // Idle sessions keep their low-water marks moving. Payload: `count` LowWaterItem.
 struct SessionHeartbeat {
   uint64_t tag = 0;

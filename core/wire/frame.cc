@@ -48,6 +48,7 @@ constexpr TypeLimits LimitsOf() {
         std::is_same_v<T, CopyRequests> || std::is_same_v<T, ChangedReply>) {
       payload = kListBytesMax;
     }
+    if (std::is_same_v<T, PresenceReply>) payload = kPresenceChunksMax * sizeof(ChunkPresence);
     return {sizeof(T), payload, kHasBlockChecksums<T>};
   }
 }
@@ -167,6 +168,16 @@ struct Checker {
   const char* operator()(const ChangedQuery&) const { return nullptr; }
   const char* operator()(const ChangedReply& m) const {
     return CheckList(payload, uint64_t{m.count} * sizeof(ChangedChunk));
+  }
+  const char* operator()(const PresenceRequest& m) const {
+    if (m.chunk_count == 0 || m.chunk_count > kPresenceChunksMax) return "a bad number of chunks";
+    const bool whole = m.target.offset_bytes == 0 && m.target.length_bytes == kChunkBytes;
+    return whole ? nullptr : "an address that is no whole chunk";
+  }
+  const char* operator()(const PresenceReply& m) const {
+    if (!Valid(m.status)) return "a bad status";
+    const uint32_t count = m.status == Status::kOk ? m.chunk_count : 0;
+    return CheckList(payload, uint64_t{count} * sizeof(ChunkPresence));
   }
 };
 

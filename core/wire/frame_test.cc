@@ -128,6 +128,16 @@ struct Legalise {
   }
   uint64_t Payload(CopyRequests& m) { return List<RequestRecord>(m.count); }
   uint64_t Payload(ChangedReply& m) { return List<ChangedChunk>(m.count); }
+  uint64_t Payload(PresenceRequest& m) {
+    m.chunk_count = static_cast<uint32_t>(random.Range(1, kPresenceChunksMax));
+    m.target.offset_bytes = 0;
+    m.target.length_bytes = kChunkBytes;
+    return 0;
+  }
+  uint64_t Payload(PresenceReply& m) {
+    m.chunk_count = static_cast<uint32_t>(random.Range(1, kPresenceChunksMax));
+    return m.status == Status::kOk ? m.chunk_count * sizeof(ChunkPresence) : 0;
+  }
 };
 
 template <size_t kIndex>

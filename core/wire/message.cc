@@ -7,11 +7,33 @@ namespace gabion::wire {
 namespace {
 
 constexpr std::array<std::string_view, std::variant_size_v<Body>> kTypeNames = {
-    "None",       "Hello",        "HelloReply",   "Management",       "WriteRequest",
-    "WriteReply", "ReadRequest",  "ReadReply",    "SessionHeartbeat", "SessionHeartbeatReply",
-    "Replicate",  "ReplicateAck", "CommitPoints", "TailQuery",        "TailReply",
-    "FetchEntry", "FetchReply",   "EpochStart",   "EpochStartReply",  "CopyExtent",
-    "DropChunk",  "CopyRequests", "JoinAck",      "ChangedQuery",     "ChangedReply",
+    "None",
+    "Hello",
+    "HelloReply",
+    "Management",
+    "WriteRequest",
+    "WriteReply",
+    "ReadRequest",
+    "ReadReply",
+    "SessionHeartbeat",
+    "SessionHeartbeatReply",
+    "Replicate",
+    "ReplicateAck",
+    "CommitPoints",
+    "TailQuery",
+    "TailReply",
+    "FetchEntry",
+    "FetchReply",
+    "EpochStart",
+    "EpochStartReply",
+    "CopyExtent",
+    "DropChunk",
+    "CopyRequests",
+    "JoinAck",
+    "ChangedQuery",
+    "ChangedReply",
+    "PresenceRequest",
+    "PresenceReply",
 };
 
 }  // namespace

@@ -18,13 +18,15 @@ struct ManagementBody {
 };
 
 // Order is the type number on the wire: append only, never reuse.
-using Body = std::variant<
-    std::monostate, Hello, HelloReply, ManagementBody,                          // 0-3
-    WriteRequest, WriteReply, ReadRequest, ReadReply,                           // 4-7
-    SessionHeartbeat, SessionHeartbeatReply,                                    // 8-9
-    Replicate, ReplicateAck, CommitPoints,                                      // 10-12
-    TailQuery, TailReply, FetchEntry, FetchReply, EpochStart, EpochStartReply,  // 13-18
-    CopyExtent, DropChunk, CopyRequests, JoinAck, ChangedQuery, ChangedReply>;  // 19-24
+using Body =
+    std::variant<std::monostate, Hello, HelloReply, ManagementBody,  // 0-3
+                 WriteRequest, WriteReply, ReadRequest, ReadReply,   // 4-7
+                 SessionHeartbeat, SessionHeartbeatReply,            // 8-9
+                 Replicate, ReplicateAck, CommitPoints,              // 10-12
+                 TailQuery, TailReply, FetchEntry, FetchReply, EpochStart,
+                 EpochStartReply,                                                           // 13-18
+                 CopyExtent, DropChunk, CopyRequests, JoinAck, ChangedQuery, ChangedReply,  // 19-24
+                 PresenceRequest, PresenceReply>;                                           // 25-26
 
 struct Message {
   Body body;

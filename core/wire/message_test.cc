@@ -16,6 +16,7 @@ TEST(Message, TypeNumbersOfTheWireNeverMove) {
   EXPECT_EQ((Message{TailQuery{}, {}}).type(), 13);
   EXPECT_EQ((Message{CopyExtent{}, {}}).type(), 19);
   EXPECT_EQ((Message{ChangedReply{}, {}}).type(), 24);
+  EXPECT_EQ((Message{PresenceReply{}, {}}).type(), 26);
 }
 
 TEST(Message, TypeNamesFollowTheNumbers) {
@@ -23,7 +24,8 @@ TEST(Message, TypeNamesFollowTheNumbers) {
   EXPECT_EQ(TypeName(10), "Replicate");
   EXPECT_EQ(TypeName(13), "TailQuery");
   EXPECT_EQ(TypeName(24), "ChangedReply");
-  EXPECT_EQ(TypeName(25), "Unknown");
+  EXPECT_EQ(TypeName(26), "PresenceReply");
+  EXPECT_EQ(TypeName(27), "Unknown");
   EXPECT_EQ(TypeName(65535), "Unknown");
 }
 

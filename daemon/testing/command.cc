@@ -98,8 +98,8 @@ std::string Program(const std::string& path) {
 }
 
 std::string MakeFolder() {
-  // Not TEST_TMPDIR: a Unix socket's path ends at 107 characters. Not /tmp: it may be in memory, and
-  // these tests are about disks.
+  // Not TEST_TMPDIR: a Unix socket's path ends at 107 characters. Not /tmp: it may be in memory,
+  // and these tests are about disks.
   std::string path = "/var/tmp/gabion-XXXXXX";
   CHECK(::mkdtemp(path.data()) != nullptr) << path;
   return path;

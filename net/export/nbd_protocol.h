@@ -89,6 +89,9 @@ inline constexpr uint32_t kErrShutdown = 108;
 
 inline constexpr std::string_view kAllocationContext = "base:allocation";
 inline constexpr uint32_t kAllocationContextId = 1;
+// What base:allocation says of an extent; 0: data.
+inline constexpr uint32_t kStateHole = 1 << 0;
+inline constexpr uint32_t kStateZero = 1 << 1;
 
 inline constexpr uint32_t kBlockBytesMin = 512;
 inline constexpr uint32_t kBlockBytesPreferred = 4096;

@@ -118,19 +118,27 @@ class NbdSession {
     kEnding,  // nothing more is taken; what is in flight is answered
   };
 
+  struct StatusExtent {
+    uint32_t length = 0;
+    bool hole = false;
+  };
+
   struct Command {
     uint64_t cookie = 0;
     uint64_t offset = 0;
     uint32_t length = 0;
     uint16_t type = 0;
-    uint32_t error = 0;        // NBD's number; the first one stays
-    uint32_t taken_bytes = 0;  // of the payload received, or of the read asked for
-    uint32_t held_bytes = 0;   // of data, counted in bytes_held_ until the reply is sent
-    uint32_t parts = 0;        // user requests made
-    uint32_t parts_open = 0;   // of them unanswered
-    bool complete = false;     // no further part will be made
+    uint32_t error = 0;  // NBD's number; the first one stays
+    // Of the payload received, or of the read or block status asked for.
+    uint32_t taken_bytes = 0;
+    uint32_t held_bytes = 0;  // of data, counted in bytes_held_ until the reply is sent
+    uint32_t parts = 0;       // user requests made
+    uint32_t parts_open = 0;  // of them unanswered
+    bool complete = false;    // no further part will be made
     bool active = false;
+    bool one_extent = false;  // all that a block status wants
     std::vector<Slice> data;  // of a read, by part
+    std::vector<StatusExtent> extents;
   };
 
   // A stretch of output: a header by value, then data by reference.
@@ -171,6 +179,13 @@ class NbdSession {
   void OnPartReply(const UserReplyEffect& reply);
   void FinishIfComplete(uint32_t slot);
   void SendReply(Command& command);
+
+  // nbd_block_status.cc
+  void AskStatus(uint32_t slot);
+  void OnStatusReply(uint32_t slot, const UserReplyEffect& reply);
+  // False: the command has all the extents that its reply will hold.
+  bool AddExtent(Command& command, uint32_t length, bool hole) const;
+  void SendStatus(Command& command);
 
   // nbd_session.cc
   void Advance();

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/wire/data.h"
 #include "net/export/nbd_protocol.h"
 #include "net/export/nbd_session.h"
 
@@ -128,6 +129,9 @@ class Nbd : public testing::Test {
         break;
       case UserOp::kFlush:
         break;
+      case UserOp::kBlockStatus:
+        if (error == 0) reply.payload = Presence(request.offset_bytes, request.length_bytes);
+        break;
     }
     request.payload = Slice();
     session->OnReply(reply);
@@ -137,6 +141,23 @@ class Nbd : public testing::Test {
   void AnswerAll() {
     session->TakeRequests(&requests);
     while (!requests.empty()) Answer();
+  }
+
+  // Blocks that are all zeroes are holes.
+  Slice Presence(uint64_t offset, uint64_t length) {
+    const uint64_t first = offset / wire::kChunkBytes;
+    const uint64_t count = (offset + length - 1) / wire::kChunkBytes - first + 1;
+    std::vector<wire::ChunkPresence> chunks(count);
+    for (uint64_t i = 0; i < count * wire::kBlocksPerChunk; ++i) {
+      const std::byte* block = disk.data() + first * wire::kChunkBytes + i * wire::kBlockBytes;
+      const bool data = std::any_of(block, block + wire::kBlockBytes,
+                                    [](std::byte b) { return b != std::byte{0}; });
+      const uint64_t bit = i % wire::kBlocksPerChunk;
+      if (data) chunks[i / wire::kBlocksPerChunk].blocks[bit / 64] |= uint64_t{1} << (bit % 64);
+    }
+    Slice slice = pool.Allocate(static_cast<uint32_t>(count * sizeof(wire::ChunkPresence)));
+    std::memcpy(slice.mutable_span().data(), chunks.data(), slice.size());
+    return slice;
   }
 
   Slice MakeSlice(std::string_view text) {

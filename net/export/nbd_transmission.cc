@@ -76,8 +76,7 @@ bool NbdSession::OnCommandHeader() {
     phase_ = Phase::kEnding;
     return false;
   }
-  const bool needs_request =
-      type != kCmdCache && type != kCmdBlockStatus && type != kCmdWrite && type != kCmdRead;
+  const bool needs_request = type != kCmdCache && type != kCmdWrite && type != kCmdRead;
   if (needs_request && options_.budget->available == 0) return false;  // asked again by Resume()
   Consume(kCommandHeaderBytes);
 
@@ -85,13 +84,17 @@ bool NbdSession::OnCommandHeader() {
   free_commands_.pop_back();
   Command& command = commands_[slot];
   CHECK(!command.active);
-  std::vector<Slice> data = std::move(command.data);  // keeps its capacity
+  // They keep their capacity.
+  std::vector<Slice> data = std::move(command.data);
+  std::vector<StatusExtent> extents = std::move(command.extents);
   command = Command{.cookie = cookie,
                     .offset = offset,
                     .length = length,
                     .type = type,
                     .active = true,
-                    .data = std::move(data)};
+                    .one_extent = (flags & kReqOne) != 0,
+                    .data = std::move(data),
+                    .extents = std::move(extents)};
   command.error = CheckCommand(command, flags);
   OnCommand(slot);
   return true;
@@ -159,8 +162,10 @@ void NbdSession::OnCommand(uint32_t slot) {
       case kCmdWriteZeroes:
         IssuePart(slot, UserOp::kWriteZeroes, command.offset, command.length, {});
         break;
-      case kCmdCache:        // a hint; there is no cache
-      case kCmdBlockStatus:  // answered from what the session knows
+      case kCmdBlockStatus:
+        AskStatus(slot);
+        return;
+      case kCmdCache:  // a hint; there is no cache
         break;
       default:
         UNREACHABLE("a command that was not checked");
@@ -258,6 +263,7 @@ void NbdSession::OnPartReply(const UserReplyEffect& reply) {
   --parts_open_;
   if (command.error == kOk) command.error = ErrorOf(reply.error);
   if (command.type == kCmdRead && reply.error == 0) command.data[part] = reply.payload;
+  if (command.type == kCmdBlockStatus) OnStatusReply(slot, reply);
   FinishIfComplete(slot);
 }
 
@@ -270,6 +276,7 @@ void NbdSession::FinishIfComplete(uint32_t slot) {
     SendReply(command);
   }
   command.data.clear();
+  command.extents.clear();
   command.active = false;
   free_commands_.push_back(slot);
 }
@@ -277,22 +284,18 @@ void NbdSession::FinishIfComplete(uint32_t slot) {
 void NbdSession::SendReply(Command& command) {
   const bool ok = command.error == kOk;
   const bool is_read = command.type == kCmdRead;
-  // Reads and block status must be structured once that was negotiated; for the rest the simple
-  // reply is shorter.
-  const bool structured = structured_ && (is_read || command.type == kCmdBlockStatus || !ok);
+  if (ok && command.type == kCmdBlockStatus) return SendStatus(command);
+  // Reads must be structured once that was negotiated; for the rest the simple reply is shorter.
+  const bool structured = structured_ && (is_read || !ok);
   BeWriter<64> head;
   if (!structured) {
     head.U32(kSimpleReplyMagic).U32(command.error).U64(command.cookie);
   } else if (!ok) {
     head.U32(kStructuredReplyMagic).U16(kChunkDone).U16(kChunkError).U64(command.cookie);
     head.U32(6).U32(command.error).U16(0);
-  } else if (is_read) {
+  } else {
     head.U32(kStructuredReplyMagic).U16(kChunkDone).U16(kChunkOffsetData).U64(command.cookie);
     head.U32(8 + command.length).U64(command.offset);
-  } else {
-    // One extent: data. What of it is allocated is not asked from the servers.
-    head.U32(kStructuredReplyMagic).U16(kChunkDone).U16(kChunkBlockStatus).U64(command.cookie);
-    head.U32(12).U32(kAllocationContextId).U32(command.length).U32(0);
   }
   OutPiece* last = &AddPiece(head.span());
   if (is_read && ok) {

@@ -113,39 +113,6 @@ TEST_F(Nbd, FlushTrimZeroesAndCacheAreAnswered) {
   }
 }
 
-TEST_F(Nbd, BlockStatusReportsData) {
-  Go(true, true);
-  FeedAll(Command(kCmdBlockStatus, 0, 1 << 20, kReqOne));
-  Bytes expected;
-  Append(&expected, BeWriter<32>()
-                        .U32(kStructuredReplyMagic)
-                        .U16(kChunkDone)
-                        .U16(kChunkBlockStatus)
-                        .U64(77)
-                        .U32(12)
-                        .U32(kAllocationContextId)
-                        .U32(1 << 20)
-                        .U32(0)
-                        .span());
-  EXPECT_EQ(Drain(), expected);
-}
-
-TEST_F(Nbd, BlockStatusWithoutTheContextIsInvalid) {
-  Go(true, false);
-  FeedAll(Command(kCmdBlockStatus, 0, 1 << 20));
-  Bytes expected;
-  Append(&expected, BeWriter<26>()
-                        .U32(kStructuredReplyMagic)
-                        .U16(kChunkDone)
-                        .U16(kChunkError)
-                        .U64(77)
-                        .U32(6)
-                        .U32(kErrInvalid)
-                        .U16(0)
-                        .span());
-  EXPECT_EQ(Drain(), expected);
-}
-
 TEST_F(Nbd, BadRangesAreRefusedAndThePayloadIsPassedOver) {
   Go();
   const uint64_t size = 64 << 20;

@@ -1,7 +1,9 @@
 #include "sim/cluster/workload.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstring>
 
 #include "core/base/check.h"
 #include "core/wire/data.h"
@@ -13,6 +15,29 @@ namespace {
 constexpr Duration kAttachRetry = std::chrono::milliseconds(200);
 constexpr uint32_t kReadAllBytes = 64 << 10;
 constexpr uint32_t kReadAllDepth = 4;
+constexpr uint64_t kStatusBytesMax = uint64_t{4} * wire::kChunkBytes;
+
+// Block status promises that what it calls a hole reads as zeroes: it is a read of those blocks.
+std::string CheckHoles(VolumeHistory& history, std::span<const std::byte> bytes, uint64_t first,
+                       uint64_t count, TrueTime start, TrueTime end) {
+  constexpr uint64_t kChunkSectors = wire::kChunkBytes / kStampSectorBytes;
+  constexpr uint64_t kBlockSectors = wire::kBlockBytes / kStampSectorBytes;
+  static constexpr std::array<std::byte, wire::kBlockBytes> kZeroes{};
+  if (bytes.size() != count / kChunkSectors * sizeof(wire::ChunkPresence)) {
+    return "a block status of " + std::to_string(bytes.size()) + " bytes";
+  }
+  for (uint64_t chunk = first; chunk < first + count; chunk += kChunkSectors) {
+    wire::ChunkPresence presence;
+    std::memcpy(&presence, bytes.data(), sizeof(presence));
+    bytes = bytes.subspan(sizeof(presence));
+    for (uint32_t block = 0; block < wire::kBlocksPerChunk; ++block) {
+      if (presence.Has(block)) continue;
+      std::string wrong = history.ReadEnded(kZeroes, chunk + block * kBlockSectors, start, end);
+      if (!wrong.empty()) return "block status says hole: " + wrong;
+    }
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -157,6 +182,10 @@ void Workload::IssueRandom(uint32_t client) {
     request.op = UserOp::kRead;
   } else if (kind < c.options.read_percent + c.options.zero_percent) {
     request.op = kind % 2 == 0 ? UserOp::kTrim : UserOp::kWriteZeroes;
+  } else if (kind == 98) {
+    request.op = UserOp::kBlockStatus;
+    request.offset_bytes -= request.offset_bytes % wire::kChunkBytes;
+    request.length_bytes = std::min(kStatusBytesMax, size - request.offset_bytes);
   } else if (kind == 99) {
     request.op = UserOp::kFlush;
     request.offset_bytes = 0;
@@ -198,6 +227,7 @@ void Workload::Issue(uint32_t client, Request request) {
     case UserOp::kAttach:
     case UserOp::kDetach:
     case UserOp::kList:
+    case UserOp::kBlockStatus:
       break;
   }
   c.requests[event.tag] = std::move(request);
@@ -315,6 +345,10 @@ void Workload::Finish(uint32_t client, UserTag tag, const UserReplyEffect& reply
         wrong = volume.history.ReadEnded(reply.payload.span(), first, request.start, now);
       }
       if (!request.of_read_all) ++stats_.reads;
+      break;
+    case UserOp::kBlockStatus:
+      wrong = CheckHoles(volume.history, reply.payload.span(), first, count, request.start, now);
+      ++stats_.reads;
       break;
     case UserOp::kWrite:
     case UserOp::kTrim:
