@@ -5,8 +5,10 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <utility>
 
 #include "core/base/check.h"
@@ -125,13 +127,11 @@ void Host::Turn() {
   transport_->TakeEvents(batch_);
   if (front_end_ != nullptr) front_end_->TakeRequests(batch_);
   const Now now = net::ReadClock();
-  while (!timers_.empty() && timers_.top().when <= now.boot) {
-    const TimerEntry entry = timers_.top();
-    timers_.pop();
-    const auto current = timer_orders_.find(entry.tag);
-    if (current == timer_orders_.end() || current->second != entry.order) continue;
-    timer_orders_.erase(current);
-    batch_.push_back(TimerEvent{entry.tag});
+  while (NextTimer() <= now.boot) {
+    const TimerTag tag = timers_.front().tag;
+    PopTimer();
+    timer_orders_.erase(tag);
+    batch_.push_back(TimerEvent{tag});
   }
   for (const Event& event : batch_) {
     Step(now, event);
@@ -185,17 +185,28 @@ void Host::SetTimer(const TimerEffect& timer) {
   }
   const uint64_t order = ++last_order_;
   timer_orders_[timer.tag] = order;
-  timers_.push({timer.when, order, timer.tag});
+  // A timer that is put off with every request leaves one entry behind each time.
+  if (timers_.size() > 2 * timer_orders_.size() + 64) {
+    std::erase_if(timers_, [this](const TimerEntry& entry) { return !IsCurrent(entry); });
+    std::make_heap(timers_.begin(), timers_.end(), std::greater<>());
+  }
+  timers_.push_back({timer.when, order, timer.tag});
+  std::push_heap(timers_.begin(), timers_.end(), std::greater<>());
+}
+
+bool Host::IsCurrent(const TimerEntry& timer) const {
+  const auto current = timer_orders_.find(timer.tag);
+  return current != timer_orders_.end() && current->second == timer.order;
+}
+
+void Host::PopTimer() {
+  std::pop_heap(timers_.begin(), timers_.end(), std::greater<>());
+  timers_.pop_back();
 }
 
 Instant Host::NextTimer() {
-  while (!timers_.empty()) {
-    const TimerEntry& entry = timers_.top();
-    const auto current = timer_orders_.find(entry.tag);
-    if (current != timer_orders_.end() && current->second == entry.order) return entry.when;
-    timers_.pop();
-  }
-  return kNever;
+  while (!timers_.empty() && !IsCurrent(timers_.front())) PopTimer();
+  return timers_.empty() ? kNever : timers_.front().when;
 }
 
 void Host::OpenDevice(const OpenDeviceEffect& open) {

@@ -7,7 +7,6 @@
 
 #include <functional>
 #include <memory>
-#include <queue>
 #include <string>
 #include <vector>
 
@@ -69,16 +68,6 @@ class Host {
   class Signals;
   class DiskReady;
 
-  explicit Host(const Options& options);
-  Result<void> Start(const RoleFactory& make_role);
-  void Turn();
-  void Step(const Now& now, const Event& event);
-  void CarryOut();
-  void SetTimer(const TimerEffect& timer);
-  Instant NextTimer();
-  void OpenDevice(const OpenDeviceEffect& open);
-  void Stop();
-
   struct TimerEntry {
     Instant when;
     uint64_t order;  // equal instants fire in the order they were set
@@ -87,6 +76,18 @@ class Host {
       return std::pair(when, order) > std::pair(other.when, other.order);
     }
   };
+
+  explicit Host(const Options& options);
+  Result<void> Start(const RoleFactory& make_role);
+  void Turn();
+  void Step(const Now& now, const Event& event);
+  void CarryOut();
+  void SetTimer(const TimerEffect& timer);
+  bool IsCurrent(const TimerEntry& timer) const;
+  void PopTimer();
+  Instant NextTimer();
+  void OpenDevice(const OpenDeviceEffect& open);
+  void Stop();
 
   Options options_;
   BufferPool pool_;
@@ -104,7 +105,7 @@ class Host {
   std::vector<Event> pending_;  // to be stepped this turn, or (made while stepping) the next
   std::vector<Event> batch_;
   std::vector<DiskDoneEvent> disk_done_;
-  std::priority_queue<TimerEntry, std::vector<TimerEntry>, std::greater<>> timers_;
+  std::vector<TimerEntry> timers_;  // a heap, the next one in front; some are out of date
   absl::flat_hash_map<TimerTag, uint64_t> timer_orders_;  // the order that counts, by tag
   uint64_t last_order_ = 0;
   bool stopping_ = false;

@@ -43,8 +43,6 @@ std::string MetricsPage(const Config& config, Program program, Host& host) {
                static_cast<double>(transport.bytes_received));
   text.Counter("network_sent_bytes_total", "Bytes to peers.",
                static_cast<double>(transport.bytes_sent));
-  text.Counter("payload_copied_bytes_total", "Payload bytes copied after they were received.",
-               static_cast<double>(transport.payload_bytes_copied));
   text.Counter("bad_frames_total", "Frames refused: damaged, oversized or of an unknown kind.",
                static_cast<double>(transport.bad_frames));
   text.Counter("refused_connections_total", "Connections over the limit.",
@@ -65,6 +63,8 @@ std::string MetricsPage(const Config& config, Program program, Host& host) {
   text.Gauge("buffer_bytes", "Payload memory in use.", static_cast<double>(pool.bytes_in_use));
   text.Gauge("buffer_peak_bytes", "Most payload memory that was in use.",
              static_cast<double>(pool.bytes_in_use_peak));
+  text.Counter("payload_copied_bytes_total", "Payload bytes copied in memory.",
+               static_cast<double>(pool.bytes_copied));
   text.Counter("buffer_refusals_total", "Requests for payload memory that had to wait.",
                static_cast<double>(pool.refusals));
   return text.text();

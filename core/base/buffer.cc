@@ -8,18 +8,7 @@
 #include <new>
 
 #include "core/base/check.h"
-
-#ifdef __has_feature
-#if __has_feature(address_sanitizer)
-#define GABION_ADDRESS_SANITIZER
-#endif
-#endif
-#ifdef __SANITIZE_ADDRESS__
-#define GABION_ADDRESS_SANITIZER
-#endif
-#ifdef GABION_ADDRESS_SANITIZER
-#include <sanitizer/asan_interface.h>
-#endif
+#include "core/base/poison.h"
 
 namespace gabion {
 
@@ -27,6 +16,7 @@ namespace {
 
 // Class 0 is 512 B, class i > 0 is 4 KiB << (i - 1).
 constexpr size_t kClasses = 10;
+constexpr size_t kSlabBytesMax = 256 << 10;  // larger buffers have a slab each
 
 constexpr size_t ClassOf(size_t size) {
   if (size <= BufferPool::kSizeMin) return 0;
@@ -51,97 +41,192 @@ constexpr size_t CapacityFor(size_t size) {
 // Read-only, so it may be shared by all pools.
 alignas(BufferPool::kAlignment) constexpr std::byte kZeroes[BufferPool::kZeroesSizeMax] = {};
 
-// A kept buffer must not be touched: under AddressSanitizer whoever does so is reported.
-void Poison([[maybe_unused]] const internal::Buffer& buffer) {
-#ifdef GABION_ADDRESS_SANITIZER
-  __asan_poison_memory_region(buffer.payload, buffer.capacity_bytes);
-#endif
-}
-void Unpoison([[maybe_unused]] const internal::Buffer& buffer) {
-#ifdef GABION_ADDRESS_SANITIZER
-  __asan_unpoison_memory_region(buffer.payload, buffer.capacity_bytes);
-#endif
-}
-
 }  // namespace
 
 namespace internal {
+
+// Buffers of one size, side by side. Its own list of free buffers is last in, first out.
+struct Slab {
+  PoolState* pool;
+  void* memory;  // what the heap gave
+  size_t capacity_bytes;
+  uint32_t buffers;
+  uint32_t in_use;
+  Buffer* free;
+  // In the list of slabs with free buffers, some in use or none; in no list while all are in use.
+  Slab* next;
+  Slab* previous;
+  // `buffers` of them.
+  Buffer* headers() { return reinterpret_cast<Buffer*>(this + 1); }
+};
+static_assert(sizeof(Slab) % alignof(Buffer) == 0);
+
+namespace {
+
+// Doubly linked, so that a slab leaves it in no time.
+struct SlabList {
+  Slab* first = nullptr;
+
+  void Push(Slab* slab) {
+    slab->previous = nullptr;
+    slab->next = first;
+    if (first != nullptr) first->previous = slab;
+    first = slab;
+  }
+  void Remove(Slab* slab) {
+    (slab->previous != nullptr ? slab->previous->next : first) = slab->next;
+    if (slab->next != nullptr) slab->next->previous = slab->previous;
+  }
+};
+
+struct SizeClass {
+  SlabList partial;  // some buffers in use, some free
+  SlabList unused;   // none in use
+  uint64_t buffers = 0;
+};
+
+}  // namespace
 
 // Lives until both the pool and the last buffer in use are gone.
 struct PoolState {
   size_t bytes_max;
   BufferPool::Stats stats{};
-  std::array<Buffer*, kClasses> kept{};  // last in, first out
+  std::array<SizeClass, kClasses> classes{};
   uint64_t buffers_in_use = 0;
   bool pool_gone = false;
 };
 
 namespace {
 
-// Null when the system has no memory. The payload is zeros.
-Buffer* NewBuffer(PoolState* pool, size_t capacity_bytes) {
-  const size_t alignment = std::min<size_t>(capacity_bytes, BufferPool::kAlignment);
-  void* payload = std::aligned_alloc(alignment, capacity_bytes);
-  if (payload == nullptr) return nullptr;
-  std::memset(payload, 0, capacity_bytes);
-  auto* buffer = new (std::nothrow) Buffer{.pool = pool,
-                                           .payload = static_cast<std::byte*>(payload),
-                                           .next_free = nullptr,
-                                           .capacity_bytes = capacity_bytes,
-                                           .references = 0};
-  if (buffer == nullptr) {
-    std::free(payload);
+bool IsClassSize(size_t capacity_bytes) { return capacity_bytes <= BufferPool::kClassSizeMax; }
+
+SizeClass& ClassFor(const Slab& slab) { return slab.pool->classes[ClassOf(slab.capacity_bytes)]; }
+
+void* Aligned(void* memory) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(memory) + BufferPool::kAlignment - 1;
+  return reinterpret_cast<void*>(address - address % BufferPool::kAlignment);
+}
+
+// Null when the system has no memory. Payloads are zeros.
+Slab* NewSlab(PoolState* pool, size_t capacity_bytes, uint32_t buffers) {
+  // Not aligned_alloc: calloc knows which memory is zeros already, and does not touch it.
+  void* memory = std::calloc(1, capacity_bytes * buffers + BufferPool::kAlignment);
+  void* header = std::malloc(sizeof(Slab) + buffers * sizeof(Buffer));
+  if (memory == nullptr || header == nullptr) {
+    std::free(memory);
+    std::free(header);
     return nullptr;
   }
+  Slab* slab = new (header) Slab{.pool = pool,
+                                 .memory = memory,
+                                 .capacity_bytes = capacity_bytes,
+                                 .buffers = buffers,
+                                 .in_use = 0,
+                                 .free = nullptr,
+                                 .next = nullptr,
+                                 .previous = nullptr};
+  auto* payload = static_cast<std::byte*>(Aligned(memory));
+  // The first is taken first.
+  for (uint32_t i = buffers; i-- > 0;) {
+    slab->free = new (slab->headers() + i) Buffer{.slab = slab,
+                                                  .payload = payload + i * capacity_bytes,
+                                                  .next_free = slab->free,
+                                                  .references = 0};
+    Poison(slab->free->payload, capacity_bytes);
+  }
   ++pool->stats.heap_allocations;
-  return buffer;
+  if (IsClassSize(capacity_bytes)) {
+    ClassFor(*slab).buffers += buffers;
+    ClassFor(*slab).unused.Push(slab);
+    pool->stats.bytes_kept += capacity_bytes * buffers;
+  }
+  return slab;
 }
 
-void DeleteBuffer(Buffer* buffer) {
-  std::free(buffer->payload);
-  delete buffer;
+// Without a buffer in use.
+void DeleteSlab(Slab* slab) {
+  CHECK_EQ(slab->in_use, 0u);
+  const size_t bytes = slab->capacity_bytes * slab->buffers;
+  if (IsClassSize(slab->capacity_bytes)) {
+    ClassFor(*slab).unused.Remove(slab);
+    ClassFor(*slab).buffers -= slab->buffers;
+    slab->pool->stats.bytes_kept -= bytes;
+  }
+  Unpoison(Aligned(slab->memory), bytes);
+  std::free(slab->memory);
+  std::free(slab);
 }
 
-Buffer* TakeKept(PoolState* pool, size_t size_class) {
-  Buffer* buffer = pool->kept[size_class];
-  if (buffer == nullptr) return nullptr;
-  pool->kept[size_class] = buffer->next_free;
-  pool->stats.bytes_kept -= buffer->capacity_bytes;
-  Unpoison(*buffer);
-  return buffer;
-}
-
-void Keep(PoolState* pool, Buffer* buffer) {
-  const size_t size_class = ClassOf(buffer->capacity_bytes);
-  Poison(*buffer);
-  buffer->next_free = pool->kept[size_class];
-  pool->kept[size_class] = buffer;
-  pool->stats.bytes_kept += buffer->capacity_bytes;
-}
-
-// Returns kept buffers to the heap, largest first, until at most `bytes` are kept.
+// Returns slabs to the heap, those of large buffers first, until at most `bytes` are kept.
 void TrimTo(PoolState* pool, size_t bytes) {
-  for (size_t size_class = kClasses; size_class-- > 0;) {
-    while (pool->stats.bytes_kept > bytes && pool->kept[size_class] != nullptr) {
-      DeleteBuffer(TakeKept(pool, size_class));
+  for (size_t i = kClasses; i-- > 0;) {
+    while (pool->stats.bytes_kept > bytes && pool->classes[i].unused.first != nullptr) {
+      DeleteSlab(pool->classes[i].unused.first);
     }
   }
+}
+
+// The slab to take the next buffer from; null when the system has no memory.
+Slab* SlabWithFree(PoolState* pool, size_t capacity_bytes) {
+  if (!IsClassSize(capacity_bytes)) return NewSlab(pool, capacity_bytes, 1);
+  SizeClass& size_class = pool->classes[ClassOf(capacity_bytes)];
+  if (size_class.partial.first != nullptr) return size_class.partial.first;
+  if (size_class.unused.first != nullptr) return size_class.unused.first;
+  const size_t in_use = pool->stats.bytes_in_use;
+  TrimTo(pool, pool->bytes_max - in_use - capacity_bytes);
+  // As many as there are, within the budget: at least the one.
+  const size_t room = pool->bytes_max - std::min(pool->bytes_max, in_use + pool->stats.bytes_kept);
+  const uint64_t wanted = std::min<uint64_t>(
+      {size_class.buffers, kSlabBytesMax / capacity_bytes, room / capacity_bytes});
+  return NewSlab(pool, capacity_bytes, static_cast<uint32_t>(std::max<uint64_t>(wanted, 1)));
+}
+
+Buffer* TakeFrom(Slab* slab) {
+  Buffer* buffer = slab->free;
+  slab->free = buffer->next_free;
+  ++slab->in_use;
+  Unpoison(buffer->payload, slab->capacity_bytes);
+  if (!IsClassSize(slab->capacity_bytes)) return buffer;
+  SizeClass& size_class = ClassFor(*slab);
+  const bool was_unused = slab->in_use == 1;
+  const bool is_full = slab->in_use == slab->buffers;
+  if (was_unused) size_class.unused.Remove(slab);
+  if (was_unused && !is_full) size_class.partial.Push(slab);
+  if (!was_unused && is_full) size_class.partial.Remove(slab);
+  slab->pool->stats.bytes_kept -= slab->capacity_bytes;
+  return buffer;
+}
+
+void GiveBack(Buffer* buffer) {
+  Slab* slab = buffer->slab;
+  Poison(buffer->payload, slab->capacity_bytes);
+  buffer->next_free = slab->free;
+  slab->free = buffer;
+  const bool was_full = slab->in_use-- == slab->buffers;
+  if (!IsClassSize(slab->capacity_bytes)) {
+    DeleteSlab(slab);
+    return;
+  }
+  SizeClass& size_class = ClassFor(*slab);
+  const bool is_unused = slab->in_use == 0;
+  if (!was_full && is_unused) size_class.partial.Remove(slab);
+  if (was_full && !is_unused) size_class.partial.Push(slab);
+  if (is_unused) size_class.unused.Push(slab);
+  slab->pool->stats.bytes_kept += slab->capacity_bytes;
 }
 
 }  // namespace
 
 void Recycle(Buffer* buffer) {
-  PoolState* pool = buffer->pool;
+  PoolState* pool = buffer->slab->pool;
   CHECK_EQ(buffer->references, 0);
   CHECK_GT(pool->buffers_in_use, 0);
   --pool->buffers_in_use;
-  pool->stats.bytes_in_use -= buffer->capacity_bytes;
-  if (!pool->pool_gone && buffer->capacity_bytes <= BufferPool::kClassSizeMax) {
-    Keep(pool, buffer);
-    return;
-  }
-  DeleteBuffer(buffer);
-  if (pool->pool_gone && pool->buffers_in_use == 0) delete pool;
+  pool->stats.bytes_in_use -= buffer->slab->capacity_bytes;
+  GiveBack(buffer);
+  if (!pool->pool_gone) return;
+  TrimTo(pool, 0);
+  if (pool->buffers_in_use == 0) delete pool;
 }
 
 }  // namespace internal
@@ -161,6 +246,14 @@ std::span<std::byte> Slice::mutable_span() {
   if (empty()) return {};
   CHECK(unique()) << "only an unshared buffer may be written";
   return {const_cast<std::byte*>(data_), size_};
+}
+
+void Slice::CopyFrom(uint32_t offset, std::span<const std::byte> bytes) {
+  CHECK_LE(offset, size_);
+  CHECK_LE(bytes.size(), size_ - offset);
+  if (bytes.empty()) return;
+  std::memcpy(mutable_span().data() + offset, bytes.data(), bytes.size());
+  buffer_->slab->pool->stats.bytes_copied += bytes.size();
 }
 
 BufferPool::BufferPool(Options options)
@@ -183,16 +276,12 @@ Slice BufferPool::Allocate(uint32_t size) {
     ++stats.refusals;
     return {};
   }
-  internal::Buffer* buffer = nullptr;
-  if (capacity <= kClassSizeMax) buffer = internal::TakeKept(state_, ClassOf(capacity));
-  if (buffer == nullptr) {
-    internal::TrimTo(state_, state_->bytes_max - stats.bytes_in_use - capacity);
-    buffer = internal::NewBuffer(state_, capacity);
-  }
-  if (buffer == nullptr) {
+  internal::Slab* slab = internal::SlabWithFree(state_, capacity);
+  if (slab == nullptr) {
     ++stats.refusals;
     return {};
   }
+  internal::Buffer* buffer = internal::TakeFrom(slab);
   buffer->references = 1;
   ++state_->buffers_in_use;
   stats.bytes_in_use += capacity;

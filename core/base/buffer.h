@@ -15,6 +15,7 @@ namespace gabion {
 namespace internal {
 struct Buffer;
 struct PoolState;
+struct Slab;
 }  // namespace internal
 
 // Bytes [data(), data() + size()) of a buffer that this slice helps to keep alive. Copying costs
@@ -55,6 +56,10 @@ class Slice {
   // An empty slice gives an empty span.
   std::span<std::byte> mutable_span();
 
+  // Copies payload to [offset, offset + bytes.size()) of this slice, which must be the buffer's
+  // only one. Everything that copies payload does it here: the pool counts it.
+  void CopyFrom(uint32_t offset, std::span<const std::byte> bytes);
+
   // No other slice refers to the buffer. False for empty slices and for zeroes.
   bool unique() const;
 
@@ -74,7 +79,10 @@ class Slice {
 
 // Hands out buffers of 512 B, 4 KiB, 8 KiB ... 1 MiB (the least that holds the request), and above
 // that of the size asked for, rounded up to 4 KiB. Free buffers up to 1 MiB are kept for reuse, so
-// after warm-up nothing is allocated from the heap.
+// after warm-up nothing is allocated from the heap. Small ones are cut from slabs, which double
+// what there is of a size up to 256 KiB at a time: an aligned block of the heap for each would cost
+// twice its size. A slab goes back to the heap when none of its buffers is in use and the budget
+// wants it.
 class BufferPool {
  public:
   static constexpr uint32_t kSizeMin = 512;
@@ -83,15 +91,17 @@ class BufferPool {
   static constexpr uint32_t kZeroesSizeMax = 1u << 20;
 
   struct Options {
-    size_t bytes_max = size_t{64} << 20;  // of all buffers, in use or kept for reuse
+    // Of buffers in use, and, as far as whole slabs can go back, of those kept for reuse.
+    size_t bytes_max = size_t{64} << 20;
   };
 
   struct Stats {
     size_t bytes_in_use = 0;  // buffers that slices refer to, by their own size
     size_t bytes_in_use_peak = 0;
     size_t bytes_kept = 0;          // free buffers kept for reuse
-    uint64_t heap_allocations = 0;  // buffers ever taken from the heap
+    uint64_t heap_allocations = 0;  // slabs ever taken from the heap
     uint64_t refusals = 0;          // Allocate calls that returned an empty slice
+    uint64_t bytes_copied = 0;      // by Slice::CopyFrom
   };
 
   explicit BufferPool(Options options);
@@ -109,7 +119,7 @@ class BufferPool {
   // never empty but for size 0.
   [[nodiscard]] static Slice Zeroes(uint32_t size);
 
-  // Returns all kept buffers to the heap.
+  // Returns all slabs without a buffer in use to the heap.
   void Trim();
 
   const Stats& stats() const;
@@ -122,10 +132,9 @@ namespace internal {
 
 // Out of line, so that the payload stays aligned.
 struct Buffer {
-  PoolState* pool;
+  Slab* slab;
   std::byte* payload;
   Buffer* next_free;
-  size_t capacity_bytes;
   uint32_t references;
 };
 

@@ -110,6 +110,45 @@ TEST(BufferPool, DoesNotKeepLargeBuffers) {
   EXPECT_EQ(pool.stats().bytes_kept, 0u);
 }
 
+TEST(BufferPool, CutsSmallBuffersFromSlabs) {
+  BufferPool pool({.bytes_max = 64 * kMiB});
+  std::vector<Slice> slices(1024);
+  for (Slice& slice : slices) {
+    slice = pool.Allocate(4096);
+    ASSERT_TRUE(IsAligned(slice, 4096));
+    Fill(slice, std::byte(&slice - slices.data()));
+  }
+  for (const Slice& slice : slices) ASSERT_TRUE(IsAll(slice, std::byte(&slice - slices.data())));
+  EXPECT_LE(pool.stats().heap_allocations, 7u + 1024 / 64);
+  EXPECT_LE(pool.stats().bytes_kept, 256u * kKiB);
+}
+
+TEST(BufferPool, SlabsGoBackWhole) {
+  BufferPool pool({.bytes_max = 2 * kMiB});
+  std::vector<Slice> slices(512);
+  for (Slice& slice : slices) slice = pool.Allocate(4096);
+  ASSERT_FALSE(slices.back().empty());
+  Slice survivor = slices[300];
+  slices.clear();
+  EXPECT_EQ(pool.stats().bytes_kept, 2u * kMiB - 4096);
+  pool.Trim();
+  EXPECT_GT(pool.stats().bytes_kept, 0u) << "the survivor's neighbours";
+  EXPECT_LE(pool.stats().bytes_kept, 256u * kKiB);
+  EXPECT_FALSE(pool.Allocate(kMiB).empty()) << "and they are no reason to refuse";
+  survivor = Slice();
+  pool.Trim();
+  EXPECT_EQ(pool.stats().bytes_kept, 0u);
+}
+
+TEST(BufferPool, CountsWhatIsCopied) {
+  BufferPool pool({.bytes_max = kMiB});
+  const Slice from = pool.Allocate(1000);
+  Slice to = pool.Allocate(4096);
+  to.CopyFrom(96, from.span());
+  to.CopyFrom(4096, {});
+  EXPECT_EQ(pool.stats().bytes_copied, 1000u);
+}
+
 TEST(BufferPool, FreshBuffersAreZeros) {
   BufferPool pool({.bytes_max = kMiB});
   EXPECT_TRUE(IsAll(pool.Allocate(64 * kKiB), std::byte{0}));
@@ -199,6 +238,15 @@ TEST(SliceDeathTest, RefusesToWriteASharedBuffer) {
   EXPECT_DEATH(slice.mutable_span(), "unshared");
   Slice zeroes = BufferPool::Zeroes(512);
   EXPECT_DEATH(zeroes.mutable_span(), "unshared");
+}
+
+TEST(SliceDeathTest, RefusesToCopyWhereItMayNot) {
+  BufferPool pool({.bytes_max = kMiB});
+  const Slice from = pool.Allocate(1000);
+  Slice to = pool.Allocate(4096);
+  EXPECT_DEATH(to.CopyFrom(3097, from.span()), "size");
+  const Slice copy = to;
+  EXPECT_DEATH(to.CopyFrom(0, from.span()), "unshared");
 }
 
 TEST(SliceDeathTest, RefusesToReachBeyondItsEnd) {

@@ -1,6 +1,5 @@
 // User requests: taken, split into parts, put together again.
 #include <cerrno>
-#include <cstring>
 
 #include "core/base/bug.h"
 #include "core/base/check.h"
@@ -268,9 +267,7 @@ void Io::TakeData(Request& request, const Part& part, Slice data) {
     request.payload = std::move(data);
     return;
   }
-  const std::span<std::byte> target = request.payload.mutable_span();
-  CHECK_LE(part.request_offset + data.size(), target.size());
-  std::memcpy(target.data() + part.request_offset, data.data(), data.size());
+  request.payload.CopyFrom(static_cast<uint32_t>(part.request_offset), data.span());
 }
 
 void Io::FinishIfSettled(Context& context, SlotTag tag) {

@@ -215,29 +215,29 @@ void Io::WatchSession(Context& context, SdsSession& session) {
 }
 
 void Io::SendHeartbeats(Context& context) {
-  std::vector<std::vector<wire::LowWaterItem>> items(sessions_.size());
   for (auto& [slice, state] : slices_) {
     // A slice with writes under way tells with them.
     if (state.ids.outstanding() > 0 || state.ids.low_water() <= state.low_water_told) continue;
     const auto it = session_by_sds_.find(context.mdm.map().RouteOf(slice).sds);
     if (it == session_by_sds_.end() || !sessions_[it->second].link.up()) continue;
-    if (items[it->second].size() == kLowWaterItemsMax) continue;
-    items[it->second].push_back({slice, state.ids.low_water()});
+    std::vector<wire::LowWaterItem>& marks = sessions_[it->second].marks;
+    if (marks.size() == kLowWaterItemsMax) continue;
+    marks.push_back({slice, state.ids.low_water()});
     state.low_water_told = state.ids.low_water();
   }
   for (SdsSession& session : sessions_) {
-    const std::vector<wire::LowWaterItem>& list = items[session.index];
-    if (list.empty() && !session.wants_sign) continue;
+    if (session.marks.empty() && !session.wants_sign) continue;
     wire::SessionHeartbeat heartbeat;
     Slice payload;
-    if (!list.empty()) {
-      const auto bytes = std::as_bytes(std::span(list));
+    if (!session.marks.empty()) {
+      const auto bytes = std::as_bytes(std::span(session.marks));
       payload = options_.pool->Allocate(static_cast<uint32_t>(bytes.size()));
       // Without memory the marks travel with the next write.
       if (!payload.empty()) {
         std::copy(bytes.begin(), bytes.end(), payload.mutable_span().begin());
-        heartbeat.count = static_cast<uint32_t>(list.size());
+        heartbeat.count = static_cast<uint32_t>(session.marks.size());
       }
+      session.marks.clear();
     }
     context.effects.Send(session.link.conn(), heartbeat, std::move(payload));
   }

@@ -26,6 +26,18 @@ bool ParseList(const Slice& payload, uint64_t count, std::vector<T>* list) {
   return true;
 }
 
+// Visits the structs of such a payload in order. False, and none is visited: it is no such payload.
+template <class T, class Visit>
+bool VisitList(const Slice& payload, uint64_t count, Visit visit) {
+  if (payload.size() != count * sizeof(T)) return false;
+  for (uint64_t i = 0; i < count; ++i) {
+    T item;
+    std::memcpy(&item, payload.data() + i * sizeof(T), sizeof(T));
+    visit(item);
+  }
+  return true;
+}
+
 // Empty when the pool's budget is exhausted, or the list is empty.
 template <class T>
 Slice MakeList(BufferPool& pool, std::span<const T> list) {

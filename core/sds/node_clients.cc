@@ -180,19 +180,18 @@ void Node::OnReadRequest(Context& ctx, ConnId conn, const wire::ReadRequest& mes
 void Node::OnSessionHeartbeat(Context& ctx, ConnId conn, const wire::SessionHeartbeat& message,
                               const Slice& payload) {
   const Connection* connection = sessions.FindReady(conn);
-  std::vector<wire::LowWaterItem> items;
-  if (connection == nullptr || connection->role != wire::PeerRole::kSdc ||
-      !ParseList(payload, message.count, &items)) {
-    sessions.Violation(ctx, conn, "a session heartbeat that makes no sense");
-    return;
-  }
-  for (const wire::LowWaterItem& item : items) {
+  const auto take = [&](const wire::LowWaterItem& item) {
     Primary* primary = FindPrimary(item.slice);
-    if (primary == nullptr || !primary->serving()) continue;
+    if (primary == nullptr || !primary->serving()) return;
     Device* device = devices.FindUp(primary->key().device);
-    if (device == nullptr) continue;
+    if (device == nullptr) return;
     device->store->SetLowWater(item.slice, SdcId(connection->id), connection->incarnation,
                                item.low_water);
+  };
+  if (connection == nullptr || connection->role != wire::PeerRole::kSdc ||
+      !VisitList<wire::LowWaterItem>(payload, message.count, take)) {
+    sessions.Violation(ctx, conn, "a session heartbeat that makes no sense");
+    return;
   }
   ctx.effects.Send(conn, wire::SessionHeartbeatReply{.tag = message.tag});
 }

@@ -1,7 +1,6 @@
 // Messages between SDSs: checked against the configuration (R20), then given to the replica.
 #include <utility>
 #include <variant>
-#include <vector>
 
 #include "core/base/bug.h"
 #include "core/sds/entry_check.h"
@@ -53,14 +52,13 @@ void Node::OnPeerMessage(Context& ctx, ConnId conn, const wire::Message& message
     if (status == Status::kOk) return secondary->OnReplicate(ctx, conn, *entry, message.payload);
     ctx.effects.Send(conn, wire::ReplicateAck{.pair = entry->pair, .status = status});
   } else if (std::holds_alternative<wire::CommitPoints>(message.body)) {
-    std::vector<wire::CommitItem> items;
     const auto& points = std::get<wire::CommitPoints>(message.body);
-    if (!ParseList(message.payload, points.count, &items)) {
-      return sessions.Violation(ctx, conn, "commit points that make no sense");
-    }
-    for (const wire::CommitItem& item : items) {
-      if (CheckPair(item.pair, conn, &secondary) != Status::kOk) continue;
+    const auto take = [&](const wire::CommitItem& item) {
+      if (CheckPair(item.pair, conn, &secondary) != Status::kOk) return;
       secondary->OnCommitPoint(ctx, item.commit_point);
+    };
+    if (!VisitList<wire::CommitItem>(message.payload, points.count, take)) {
+      return sessions.Violation(ctx, conn, "commit points that make no sense");
     }
   } else if (const auto* copy = std::get_if<wire::CopyExtent>(&message.body)) {
     const Status status = CheckPair(copy->pair, conn, &secondary);

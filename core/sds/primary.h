@@ -20,10 +20,10 @@
 #include <string>
 #include <vector>
 
+#include "core/base/fifo.h"
 #include "core/base/ids.h"
 #include "core/sds/config.h"
 #include "core/sds/context.h"
-#include "core/sds/fifo.h"
 #include "core/sds/join_source.h"
 #include "core/sds/lineage.h"
 #include "core/sds/ops.h"

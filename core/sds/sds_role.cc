@@ -1,6 +1,7 @@
 #include "core/sds/sds_role.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -257,18 +258,24 @@ void SdsRole::SendCommitPoints(Context& ctx) {
   std::sort(node_.commit_items.begin(), node_.commit_items.end(), [](const auto& a, const auto& b) {
     return std::pair(a.first, a.second.pair.slice) < std::pair(b.first, b.second.pair.slice);
   });
-  std::vector<wire::CommitItem> batch;
-  for (size_t i = 0; i < node_.commit_items.size(); ++i) {
-    batch.push_back(node_.commit_items[i].second);
-    const ConnId conn = node_.commit_items[i].first;
-    if (i + 1 < node_.commit_items.size() && node_.commit_items[i + 1].first == conn) continue;
-    Slice payload = MakeList(*node_.resources.pool, std::span<const wire::CommitItem>(batch));
+  const auto& items = node_.commit_items;
+  for (size_t begin = 0; begin < items.size();) {
+    size_t end = begin;
+    while (end < items.size() && items[end].first == items[begin].first) ++end;
+    constexpr size_t kItemBytes = sizeof(wire::CommitItem);
+    Slice payload =
+        node_.resources.pool->Allocate(static_cast<uint32_t>((end - begin) * kItemBytes));
     // Without memory for it the next entry, or the next commit, carries the commit point.
     if (!payload.empty()) {
-      ctx.effects.Send(conn, wire::CommitPoints{.count = static_cast<uint32_t>(batch.size())},
+      std::byte* to = payload.mutable_span().data();
+      for (size_t i = begin; i < end; ++i, to += kItemBytes) {
+        std::memcpy(to, &items[i].second, kItemBytes);
+      }
+      ctx.effects.Send(items[begin].first,
+                       wire::CommitPoints{.count = static_cast<uint32_t>(end - begin)},
                        std::move(payload));
     }
-    batch.clear();
+    begin = end;
   }
   node_.commit_items.clear();
 }

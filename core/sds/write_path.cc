@@ -194,7 +194,7 @@ bool Primary::FinishMerge(Context& ctx, Request& request) {
     std::memcpy(to.data() + last_at, request.merge_last.data(), wire::kBlockBytes);
   }
   if (request.kind == wire::EntryKind::kWrite) {
-    std::memcpy(to.data() + head, request.data.data(), request.data.size());
+    whole.CopyFrom(head, request.data.span());
   } else {
     std::memset(to.data() + head, 0, request.target.length_bytes);
   }

@@ -63,7 +63,8 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
     case Phase::kDraining: {
       if (!log_->sealed()) return true;
       log_->SetDraining(false);
-      content_ = EncodeState(*state_);
+      content_.clear();
+      EncodeState(*state_, &content_);
       if (content_.size() > superblock_.area_bytes) {
         *error = absl::StrFormat("metadata needs %d bytes, the checkpoint area has %d",
                                  content_.size(), superblock_.area_bytes);
@@ -129,7 +130,7 @@ void Checkpointer::OnDiskDone() {
       UNREACHABLE("no operation was on its way");
     case Phase::kWriting:
       if (written_ < content_.size()) return;
-      content_ = {};
+      content_.clear();
       phase_ = Phase::kAwaitingLog;
       return;
     case Phase::kFlushing:

@@ -16,7 +16,8 @@
 
 namespace gabion::store {
 
-std::vector<std::byte> EncodeState(const DeviceState& state);
+// Appends.
+void EncodeState(const DeviceState& state, std::vector<std::byte>* bytes);
 // False: the bytes are no state. `state` was reset to the right number of extents before.
 [[nodiscard]] bool DecodeState(std::span<const std::byte> bytes, DeviceState& state);
 
@@ -69,7 +70,7 @@ class Checkpointer {
   Superblock superblock_;  // as on disk
   Superblock next_;
   Phase phase_ = Phase::kIdle;
-  std::vector<std::byte> content_;
+  std::vector<std::byte> content_;  // keeps its memory: the next one needs about as much
   size_t written_ = 0;
   bool in_flight_ = false;
   uint64_t records_at_last_ = 0;

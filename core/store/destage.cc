@@ -29,6 +29,15 @@ void ForEachRun(size_t count, Joined joined, Visit visit) {
 Destager::Destager(const Options& options, DeviceState* state, Log* log, Counters* counters)
     : options_(options), state_(state), log_(log), counters_(counters), jobs_(kJobsMax) {}
 
+void Destager::Job::Reset() {
+  Job empty;
+  empty.versions.swap(versions);
+  empty.sources.swap(sources);
+  empty.versions.clear();
+  empty.sources.clear();
+  *this = std::move(empty);
+}
+
 bool Destager::HasWork() const {
   for (const auto& [slice, replica] : state_->replicas()) {
     if (replica->items.empty()) continue;
@@ -86,7 +95,8 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
   if (found == replica->chunks.end()) return true;
   const Chunk& chunk = found->second;
 
-  Job job;
+  Job& job = jobs_[slot];
+  job.Reset();
   job.target = target;
   job.uid = replica->uid;
   const EntryId undecided{Epoch(UINT64_MAX), Seq(UINT64_MAX)};
@@ -131,6 +141,7 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
     const std::optional<uint32_t> place = state_->extents().Allocate();
     if (!place) {
       out_of_extents_ = true;
+      job.Reset();
       return true;
     }
     job.new_place = *place;
@@ -139,9 +150,8 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
   }
   job.active = true;
   ++active_;
-  jobs_[slot] = std::move(job);
-  ReadSources(jobs_[slot], tag, effects);
-  if (jobs_[slot].outstanding == 0) FinishJob(jobs_[slot]);
+  ReadSources(job, tag, effects);
+  if (job.outstanding == 0) FinishJob(job);
   return true;
 }
 
@@ -206,7 +216,7 @@ void Destager::FinishJob(Job& job) {
   } else if (job.new_place != kNoPlace) {
     state_->extents().FreeNow(job.new_place);  // the slice was dropped meanwhile
   }
-  job = Job{};
+  job.Reset();
   --active_;
 }
 

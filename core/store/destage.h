@@ -58,6 +58,8 @@ class Destager {
     uint32_t crc = 0;
   };
   struct Job {
+    void Reset();  // keeps the memory of its lists
+
     bool active = false;
     bool writing = false;
     bool failed_read = false;

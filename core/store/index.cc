@@ -100,7 +100,7 @@ void DeviceState::UpdateClaim(Chunk& chunk, uint32_t extent) {
 }
 
 bool DeviceState::InsertVersion(Replica& replica, const ChunkKey& key, uint32_t block, Item* item) {
-  const auto [found, created] = replica.chunks.try_emplace(key);
+  const auto [found, created] = replica.chunks.try_emplace(key, &pool_);
   Chunk& chunk = found->second;
   if (created) {
     chunk.born = CoversExtents(item->kind) ? replica.facts.started_epoch : item->key.id.epoch;
@@ -141,7 +141,7 @@ void DeviceState::EraseChunkIfEmpty(Replica& replica, const ChunkKey& key) {
   replica.chunks.erase(chunk);
 }
 
-Item* DeviceState::Insert(Replica& replica, std::unique_ptr<Item> item) {
+Item* DeviceState::Insert(Replica& replica, ItemPtr item) {
   Item* raw = item.get();
   raw->number = next_number_++;
   const bool inserted = replica.items.emplace(raw->key, std::move(item)).second;
@@ -155,7 +155,7 @@ Item* DeviceState::Insert(Replica& replica, std::unique_ptr<Item> item) {
 void DeviceState::Remove(Replica& replica, ItemKey key) {
   const auto found = replica.items.find(key);
   CHECK(found != replica.items.end());
-  std::unique_ptr<Item> item = std::move(found->second);
+  ItemPtr item = std::move(found->second);
   replica.items.erase(found);
   if (item->versions > 0) {
     for (uint32_t block = item->header.first_block; block < item->end_block(); ++block) {
@@ -172,7 +172,7 @@ void DeviceState::Remove(Replica& replica, ItemKey key) {
 void DeviceState::RenameItem(Replica& replica, ItemKey from, ItemKey to) {
   const auto found = replica.items.find(from);
   CHECK(found != replica.items.end());
-  std::unique_ptr<Item> item = std::move(found->second);
+  ItemPtr item = std::move(found->second);
   replica.items.erase(found);
   Chunk& chunk = replica.chunks.at(item->chunk());
   for (uint32_t block = item->header.first_block; block < item->end_block(); ++block) {
@@ -195,7 +195,7 @@ void DeviceState::Place(Item* item, uint64_t position) {
 void DeviceState::SetHome(Replica& replica, const ChunkKey& key, const Home& home,
                           std::span<const VersionKey> versions) {
   // The items go last: they are found through their versions.
-  absl::InlinedVector<ItemKey, 16> emptied;
+  CHECK(emptied_.empty());
   Chunk* chunk = &replica.chunks.at(key);
   for (const VersionKey& version : versions) {
     const auto found = chunk->versions.find(version);
@@ -203,7 +203,7 @@ void DeviceState::SetHome(Replica& replica, const ChunkKey& key, const Home& hom
     const Item* item = found->second;
     CHECK(item->durable);
     EraseVersion(replica, key, version);
-    if (item->versions == 0) emptied.push_back(item->key);
+    if (item->versions == 0) emptied_.push_back(item->key);
   }
   Home* old = chunk->FindHome(home.extent);
   if (old == nullptr) {
@@ -219,14 +219,20 @@ void DeviceState::SetHome(Replica& replica, const ChunkKey& key, const Home& hom
   }
   UpdateClaim(*chunk, home.extent);
   EraseChunkIfEmpty(replica, key);
-  for (const ItemKey& item : emptied) Remove(replica, item);
+  for (const ItemKey& item : emptied_) Remove(replica, item);
+  emptied_.clear();
+}
+
+Chunk* DeviceState::InsertChunk(Replica& replica, const ChunkKey& key) {
+  const auto [found, created] = replica.chunks.try_emplace(key, &pool_);
+  return created ? &found->second : nullptr;
 }
 
 bool DeviceState::InsertHome(Replica& replica, const ChunkKey& key, const Home& home) {
   if (home.extent >= kExtentsPerChunk) return false;
   if ((home.place == kNoPlace) != (home.present == 0)) return false;
   if (home.place != kNoPlace && !extents_.Claim(home.place)) return false;
-  Chunk& chunk = replica.chunks[key];
+  Chunk& chunk = replica.chunks.try_emplace(key, &pool_).first->second;
   if (!chunk.homes.empty() && chunk.homes.back().extent >= home.extent) return false;
   chunk.homes.push_back(home);
   return true;

@@ -21,14 +21,18 @@ std::span<const std::byte> Log::RecordQueue::Front() const {
 }
 
 QueuedRecord Log::RecordQueue::Pop() {
-  QueuedRecord record = std::move(records.front());
-  records.pop_front();
+  QueuedRecord record = records.pop_front();
   consumed += record.bytes;
   if (records.empty()) {
     CHECK_EQ(consumed, bytes.size());
     bytes.clear();
     consumed = 0;
     described = 0;
+  } else if (consumed > bytes.size() / 2) {
+    // A queue that never drains gives up what it has handed over.
+    bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(consumed));
+    described -= consumed;
+    consumed = 0;
   }
   return record;
 }
@@ -42,7 +46,10 @@ void Log::RecordQueue::Push(QueuedRecord record) {
 }
 
 Log::Log(const Options& options, DeviceState* state, Counters* counters)
-    : options_(options), state_(state), counters_(counters) {}
+    : options_(options),
+      state_(state),
+      counters_(counters),
+      dirty_commit_points_(PoolAllocator<SliceId>(state->pool())) {}
 
 void Log::Open(const Start& start) {
   superblock_ = start.superblock;
@@ -273,7 +280,7 @@ void Log::Fail(std::vector<Done>& done) {
   for (QueuedRecord& record : gathering_.records) fail(record);
   gathering_ = Gathering{};
   for (RecordQueue* queue : {&control_, &queue_}) {
-    for (QueuedRecord& record : queue->records) fail(record);
+    for (size_t i = 0; i < queue->records.size(); ++i) fail(queue->records[i]);
     *queue = RecordQueue{};
   }
   control_pending_ = 0;

@@ -7,12 +7,14 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <functional>
 #include <optional>
 #include <vector>
 
 #include "absl/container/btree_set.h"
 #include "core/base/buffer.h"
+#include "core/base/fifo.h"
+#include "core/base/node_pool.h"
 #include "core/store/records.h"
 #include "core/store/state.h"
 #include "core/store/store.h"
@@ -95,7 +97,7 @@ class Log {
     std::vector<std::byte> bytes;
     size_t consumed = 0;  // of `bytes`
     size_t described = 0;
-    std::deque<QueuedRecord> records;
+    Fifo<QueuedRecord> records;
 
     std::span<const std::byte> Front() const;
     QueuedRecord Pop();
@@ -128,7 +130,7 @@ class Log {
   uint64_t queued_count_ = 0;
   uint32_t queued_renumbers_ = 0;
   uint32_t control_pending_ = 0;  // control records that are not durable
-  absl::btree_set<SliceId> dirty_commit_points_;
+  absl::btree_set<SliceId, std::less<SliceId>, PoolAllocator<SliceId>> dirty_commit_points_;
   std::vector<Slice> slices_;
 
   uint64_t head_ = 0;  // where the next batch begins

@@ -106,7 +106,8 @@ bool Recovery::Advance(DiskTag tag, Effects& effects) {
     }
     case Phase::kWritingCheckpoint: {
       state_->Reset(superblock_.extents_total);
-      const std::vector<std::byte> content = EncodeState(*state_);
+      std::vector<std::byte> content;
+      EncodeState(*state_, &content);
       superblock_.checkpoint_bytes = content.size();
       superblock_.checkpoint_crc = Crc32c(content);
       Slice block = options_.pool->Allocate(kBlockBytes);

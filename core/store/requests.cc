@@ -4,12 +4,13 @@ namespace gabion::store {
 
 RequestTable::Client* RequestTable::Admit(SdcId client, Incarnation incarnation,
                                           RequestId low_water) {
-  Client& found = clients_[client];
+  Client& found = Get(client);
   if (incarnation < found.incarnation) return nullptr;
   if (incarnation > found.incarnation) {
     // A later incarnation writes only after the earlier one was fenced everywhere.
-    found = Client{};
     found.incarnation = incarnation;
+    found.low_water = RequestId();
+    found.requests.clear();
   }
   if (low_water > found.low_water) {
     found.low_water = low_water;
@@ -44,7 +45,7 @@ void RequestTable::OnVoid(const wire::EntryHeader& entry) {
   Place* place = FindPlace(entry);
   if (place == nullptr || place->live != entry.id) return;
   place->live = EntryId{};
-  if (!place->settled.epoch.valid()) clients_[entry.client].requests.erase(entry.request);
+  if (!place->settled.epoch.valid()) Get(entry.client).requests.erase(entry.request);
 }
 
 void RequestTable::OnSettled(const wire::EntryHeader& entry) {

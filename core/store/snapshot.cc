@@ -42,7 +42,7 @@ void WriteItem(ByteWriter& writer, const Replica& replica, const Item& item) {
 }
 
 bool ReadItem(ByteReader& reader, SliceId slice, Replica& replica, DeviceState& state) {
-  auto item = std::make_unique<Item>();
+  ItemPtr item = state.NewItem();
   item->slice = slice;
   item->kind = static_cast<ItemKind>(reader.U8());
   item->key.id = ReadEntryId(reader);
@@ -91,8 +91,10 @@ bool ReadChunk(ByteReader& reader, Replica& replica, DeviceState& state) {
   const ChunkKey key = ReadKey(reader);
   const auto born = reader.As<Epoch>();
   const uint8_t homes = reader.U8();
-  if (!reader.ok() || !replica.chunks.try_emplace(key).second) return false;
-  replica.chunks.at(key).born = born;
+  if (!reader.ok()) return false;
+  Chunk* chunk = state.InsertChunk(replica, key);
+  if (chunk == nullptr) return false;
+  chunk->born = born;
   for (uint32_t i = 0; i < homes; ++i) {
     Home home;
     home.extent = reader.U8();
@@ -125,7 +127,7 @@ void WriteRequests(ByteWriter& writer, const RequestTable& requests) {
 void ReadRequests(ByteReader& reader, RequestTable& requests) {
   const uint32_t clients = reader.U32();
   for (uint32_t i = 0; i < clients && reader.ok(); ++i) {
-    RequestTable::Client& client = requests.clients()[reader.As<SdcId>()];
+    RequestTable::Client& client = requests.Get(reader.As<SdcId>());
     client.incarnation = reader.As<Incarnation>();
     client.low_water = reader.As<RequestId>();
     const uint32_t count = reader.U32();
@@ -189,13 +191,11 @@ bool ReadReplica(ByteReader& reader, DeviceState& state) {
 
 }  // namespace
 
-std::vector<std::byte> EncodeState(const DeviceState& state) {
-  std::vector<std::byte> bytes;
-  ByteWriter writer(&bytes);
+void EncodeState(const DeviceState& state, std::vector<std::byte>* bytes) {
+  ByteWriter writer(bytes);
   writer.U32(static_cast<uint32_t>(state.replicas().size()));
   for (const auto& [slice, replica] : state.replicas()) WriteReplica(writer, slice, *replica);
   CHECK(writer.ok());
-  return bytes;
 }
 
 bool DecodeState(std::span<const std::byte> bytes, DeviceState& state) {

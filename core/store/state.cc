@@ -39,12 +39,12 @@ const Chunk* DeviceState::FindChunk(SliceId slice, const ChunkKey& key) const {
 Replica* DeviceState::CreateReplica(SliceId slice) {
   std::unique_ptr<Replica>& replica = replicas_[slice];
   if (replica != nullptr) return nullptr;
-  replica = std::make_unique<Replica>();
+  replica = std::make_unique<Replica>(&pool_);
   replica->uid = next_uid_++;
   return replica.get();
 }
 
-bool DeviceState::InsertItem(Replica& replica, std::unique_ptr<Item> item, bool with_versions) {
+bool DeviceState::InsertItem(Replica& replica, ItemPtr item, bool with_versions) {
   if (replica.items.contains(item->key)) return false;
   if (with_versions) {
     Insert(replica, std::move(item));
@@ -65,7 +65,7 @@ Item* DeviceState::AddEntry(SliceId slice, const wire::EntryHeader& entry,
   if (uint32_t{entry.first_block} + entry.block_count > kBlocksPerChunk) return nullptr;
   const bool has_data = entry.kind == wire::EntryKind::kWrite;
   if (crc.size() != (has_data ? entry.block_count : 0u)) return nullptr;
-  auto item = std::make_unique<Item>();
+  ItemPtr item = NewItem();
   item->slice = slice;
   item->key = ItemKey{entry.id, 0};
   item->header = entry;
@@ -93,7 +93,7 @@ Item* DeviceState::AddCopy(SliceId slice, const ChunkKey& key, uint32_t extent, 
   Replica* replica = Find(slice);
   if (replica == nullptr || extent >= kExtentsPerChunk) return nullptr;
   if (crc.size() != static_cast<size_t>(std::popcount(present))) return nullptr;
-  auto item = std::make_unique<Item>();
+  ItemPtr item = NewItem();
   item->slice = slice;
   item->key = ItemKey{after, replica->next_serial++};
   item->kind = ItemKind::kCopy;
@@ -111,7 +111,7 @@ Item* DeviceState::AddCopy(SliceId slice, const ChunkKey& key, uint32_t extent, 
 Item* DeviceState::AddDrop(SliceId slice, const ChunkKey& key, EntryId after) {
   Replica* replica = Find(slice);
   if (replica == nullptr) return nullptr;
-  auto item = std::make_unique<Item>();
+  ItemPtr item = NewItem();
   item->slice = slice;
   item->key = ItemKey{after, replica->next_serial++};
   item->kind = ItemKind::kDrop;
@@ -284,7 +284,7 @@ void DeviceState::MarkAllDurable() {
 }
 
 void DeviceState::SweepOrphans() {
-  std::erase_if(orphans_, [](const std::unique_ptr<Item>& item) { return item->pending == 0; });
+  std::erase_if(orphans_, [](const ItemPtr& item) { return item->pending == 0; });
 }
 
 }  // namespace gabion::store

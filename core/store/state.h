@@ -8,6 +8,7 @@
 #include <array>
 #include <compare>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -18,6 +19,7 @@
 #include "absl/container/inlined_vector.h"
 #include "core/base/buffer.h"
 #include "core/base/ids.h"
+#include "core/base/node_pool.h"
 #include "core/store/extents.h"
 #include "core/store/layout.h"
 #include "core/store/requests.h"
@@ -35,15 +37,22 @@ struct ItemKey {
 
 enum class ItemKind : uint8_t { kWrite = 1, kZero = 2, kTrim = 3, kCopy = 4, kDrop = 5 };
 
+// Nodes of what comes and goes with entries are from the state's pool: an entry allocates nothing.
+template <class Key, class Value>
+using PoolMap =
+    absl::btree_map<Key, Value, std::less<Key>, PoolAllocator<std::pair<const Key, Value>>>;
+
 // An entry, a copy or a drop whose content is (also) in the log.
 struct Item {
+  explicit Item(NodePool* pool) : crc(PoolAllocator<uint32_t>(pool)) {}
+
   SliceId slice;
   ItemKey key;
   ItemKind kind{};
-  wire::EntryHeader header;              // of copies and drops: only the range
-  uint16_t present = 0;                  // kCopy: blocks with data
-  Epoch modified_epoch;                  // kCopy, kDrop: of every extent that it covers
-  absl::InlinedVector<uint32_t, 2> crc;  // one for each block with data
+  wire::EntryHeader header;  // of copies and drops: only the range
+  uint16_t present = 0;      // kCopy: blocks with data
+  Epoch modified_epoch;      // kCopy, kDrop: of every extent that it covers
+  absl::InlinedVector<uint32_t, 2, PoolAllocator<uint32_t>> crc;  // one for each block with data
 
   uint64_t position = 0;  // of its first payload block, or of its batch; 0: not in a batch yet
   uint64_t number = 0;    // tells items of one position apart
@@ -60,6 +69,8 @@ struct Item {
   // zeroes.
   std::optional<uint32_t> PayloadIndex(uint32_t block) const;
 };
+
+using ItemPtr = PoolPtr<Item>;
 
 struct VersionKey {
   uint32_t block = 0;
@@ -79,10 +90,12 @@ struct Home {
 };
 
 struct Chunk {
+  explicit Chunk(NodePool* pool) : versions(PoolAllocator<uint8_t>(pool)) {}
+
   // When it came into being, as far as known: extents without a home of their own count as modified
   // then, because their absence may be the news.
   Epoch born;
-  absl::btree_map<VersionKey, Item*> versions;
+  PoolMap<VersionKey, Item*> versions;
   std::vector<Home> homes;                                 // by extent
   std::array<uint32_t, kExtentsPerChunk> data_versions{};  // versions that need an extent
   uint16_t claimed = 0;                                    // extents that the log will newly take
@@ -98,13 +111,16 @@ struct Chunk {
 };
 
 struct Replica {
+  explicit Replica(NodePool* pool)
+      : items(PoolAllocator<uint8_t>(pool)), chunks(PoolAllocator<uint8_t>(pool)), requests(pool) {}
+
   SliceFacts facts;
   EntryId
       start;  // (started epoch, start): entries up to it are committed (store.h, EpochStartRecord)
   EntryId floor;  // entries up to it cannot be voided: they may be in their homes already
   uint64_t next_serial = 1;
-  absl::btree_map<ItemKey, std::unique_ptr<Item>> items;
-  absl::btree_map<ChunkKey, Chunk> chunks;
+  PoolMap<ItemKey, ItemPtr> items;
+  PoolMap<ChunkKey, Chunk> chunks;
   RequestTable requests;
 
   // Not part of the durable state.
@@ -123,6 +139,12 @@ struct VoidRecord {
 
 class DeviceState {
  public:
+  using ItemsByPosition = PoolMap<std::pair<uint64_t, uint64_t>, Item*>;
+
+  DeviceState() = default;
+  DeviceState(const DeviceState&) = delete;
+  DeviceState& operator=(const DeviceState&) = delete;
+
   void Reset(uint32_t extents_total);
 
   // ---- Records. False, or null: the record does not fit the state; nothing changed.
@@ -143,9 +165,7 @@ class DeviceState {
   // ---- Places of items in the log.
   void Place(Item* item, uint64_t position);
   // Oldest first.
-  const absl::btree_map<std::pair<uint64_t, uint64_t>, Item*>& by_position() const {
-    return by_position_;
-  }
+  const ItemsByPosition& by_position() const { return by_position_; }
   void MarkAllDurable();  // recovery: everything that was read is
   void SweepOrphans();    // frees those that the queue forgot
 
@@ -156,7 +176,10 @@ class DeviceState {
 
   // ---- Checkpoint.
   Replica* CreateReplica(SliceId slice);
-  bool InsertItem(Replica& replica, std::unique_ptr<Item> item, bool with_versions);
+  ItemPtr NewItem() { return MakePooled<Item>(&pool_, &pool_); }
+  bool InsertItem(Replica& replica, ItemPtr item, bool with_versions);
+  // Null when it is there already.
+  Chunk* InsertChunk(Replica& replica, const ChunkKey& key);
   bool InsertVersion(Replica& replica, const ChunkKey& key, uint32_t block, Item* item);
   bool InsertHome(Replica& replica, const ChunkKey& key, const Home& home);
 
@@ -168,23 +191,27 @@ class DeviceState {
   const ExtentTable& extents() const { return extents_; }
   // Extents that the log will take when it is destaged.
   uint64_t claims() const { return claims_; }
+  // For what comes and goes with entries elsewhere.
+  NodePool* pool() { return &pool_; }
   const Chunk* FindChunk(SliceId slice, const ChunkKey& key) const;
 
   // Everything agrees with everything; O(size).
   void Check() const;
 
  private:
-  Item* Insert(Replica& replica, std::unique_ptr<Item> item);
+  Item* Insert(Replica& replica, ItemPtr item);
   void Remove(Replica& replica, ItemKey key);
   void RenameItem(Replica& replica, ItemKey from, ItemKey to);
   void EraseVersion(Replica& replica, const ChunkKey& key, VersionKey version);
   void UpdateClaim(Chunk& chunk, uint32_t extent);
   void EraseChunkIfEmpty(Replica& replica, const ChunkKey& key);
 
+  NodePool pool_;  // outlives all that follows
   absl::btree_map<SliceId, std::unique_ptr<Replica>> replicas_;
   ExtentTable extents_;
-  absl::btree_map<std::pair<uint64_t, uint64_t>, Item*> by_position_;
-  std::vector<std::unique_ptr<Item>> orphans_;
+  ItemsByPosition by_position_{PoolAllocator<uint8_t>(&pool_)};
+  std::vector<ItemPtr> orphans_;
+  std::vector<ItemKey> emptied_;  // of one SetHome; keeps its memory
   uint64_t claims_ = 0;
   uint64_t next_number_ = 1;
   uint64_t next_uid_ = 1;

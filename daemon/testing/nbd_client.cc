@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
@@ -38,13 +39,25 @@ NbdClient::NbdClient(uint16_t port, const std::string& name) {
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   const int on = 1;
+  ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  Begin(name, &address, sizeof(address));
+}
+
+NbdClient::NbdClient(const std::string& path, const std::string& name) {
+  fd_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  Begin(name, &address, sizeof(address));
+}
+
+void NbdClient::Begin(const std::string& name, const void* address, size_t address_size) {
   // A server that never answers fails the test instead of hanging it.
   const timeval limit{.tv_sec = 60, .tv_usec = 0};
-  const bool good =
-      ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0 &&
-      ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
-      ::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 &&
-      Negotiate(name);
+  const bool good = ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0 &&
+                    ::connect(fd_, static_cast<const sockaddr*>(address),
+                              static_cast<socklen_t>(address_size)) == 0 &&
+                    Negotiate(name);
   if (!good) {
     ::close(fd_);
     fd_ = -1;
@@ -87,8 +100,24 @@ int NbdClient::Read(uint64_t offset, std::span<std::byte> data) {
   return Command(0, offset, static_cast<uint32_t>(data.size()), {}, data);
 }
 
+bool NbdClient::StartWrite(uint64_t offset, std::span<const std::byte> data) {
+  return SendRequest(1, offset, static_cast<uint32_t>(data.size()), data);
+}
+
+int NbdClient::FinishWrite() { return ReceiveReply(nullptr); }
+
 int NbdClient::Command(uint16_t type, uint64_t offset, uint32_t length,
                        std::span<const std::byte> out, std::span<std::byte> in) {
+  uint64_t cookie = 0;
+  if (!SendRequest(type, offset, length, out)) return -1;
+  const int error = ReceiveReply(&cookie);
+  if (error < 0 || cookie != cookie_) return -1;
+  if (error != 0) return error;
+  return in.empty() || ReceiveAll(in.data(), in.size()) ? 0 : -1;
+}
+
+bool NbdClient::SendRequest(uint16_t type, uint64_t offset, uint32_t length,
+                            std::span<const std::byte> out) {
   std::vector<std::byte> request;
   Put(request, kRequestMagic);
   Put(request, uint16_t{0});
@@ -97,16 +126,17 @@ int NbdClient::Command(uint16_t type, uint64_t offset, uint32_t length,
   Put(request, offset);
   Put(request, length);
   request.insert(request.end(), out.begin(), out.end());
+  return SendAll(request.data(), request.size());
+}
+
+int NbdClient::ReceiveReply(uint64_t* cookie) {
   struct {
     uint32_t magic, error;
     uint64_t cookie;
   } __attribute__((packed)) reply;
-  if (!SendAll(request.data(), request.size()) || !ReceiveAll(&reply, sizeof(reply)) ||
-      be32toh(reply.magic) != kReplyMagic || be64toh(reply.cookie) != cookie_) {
-    return -1;
-  }
-  if (reply.error != 0) return static_cast<int>(be32toh(reply.error));
-  return in.empty() || ReceiveAll(in.data(), in.size()) ? 0 : -1;
+  if (!ReceiveAll(&reply, sizeof(reply)) || be32toh(reply.magic) != kReplyMagic) return -1;
+  if (cookie != nullptr) *cookie = be64toh(reply.cookie);
+  return static_cast<int>(be32toh(reply.error));
 }
 
 bool NbdClient::SendAll(const void* data, size_t size) {

@@ -1,4 +1,4 @@
-// The least of an NBD client: one request at a time, blocking.
+// The least of an NBD client: blocking, one request at a time or several writes.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,8 @@ class NbdClient {
  public:
   // `port` on 127.0.0.1. Check ok().
   NbdClient(uint16_t port, const std::string& name);
+  // On a Unix socket.
+  NbdClient(const std::string& path, const std::string& name);
   NbdClient(const NbdClient&) = delete;
   NbdClient& operator=(const NbdClient&) = delete;
   ~NbdClient();
@@ -23,10 +25,18 @@ class NbdClient {
   int Write(uint64_t offset, std::span<const std::byte> data);
   int Read(uint64_t offset, std::span<std::byte> data);
 
+  // Several at once: what was started is answered in any order, one answer for each call of Finish.
+  bool StartWrite(uint64_t offset, std::span<const std::byte> data);
+  int FinishWrite();
+
  private:
+  void Begin(const std::string& name, const void* address, size_t address_size);
   bool Negotiate(const std::string& name);
   bool SendAll(const void* data, size_t size);
   bool ReceiveAll(void* data, size_t size);
+  bool SendRequest(uint16_t type, uint64_t offset, uint32_t length, std::span<const std::byte> out);
+  // NBD's error number, or -1 when the connection is lost.
+  int ReceiveReply(uint64_t* cookie);
   int Command(uint16_t type, uint64_t offset, uint32_t length, std::span<const std::byte> out,
               std::span<std::byte> in);
 

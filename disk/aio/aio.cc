@@ -122,6 +122,7 @@ Result<std::unique_ptr<AioDisks>> AioDisks::Create(const Options& options) {
     disks->free_.push_back(disks->operations_.back().get());
   }
   disks->events_.resize(options.depth);
+  disks->immediate_.reserve(options.depth);
   return disks;
 }
 
@@ -204,7 +205,7 @@ void AioDisks::Close(DeviceIndex index) {
   if (device == nullptr) return;
   // What waits must not meet a later file under the same descriptor. Requests in the kernel hold
   // their own reference to this one.
-  std::erase_if(waiting_, [&](Operation* operation) {
+  waiting_.EraseIf([&](Operation* operation) {
     if (operation->effect.device != index) return false;
     Finish(*operation, -EBADF);
     return true;
@@ -233,26 +234,20 @@ void AioDisks::Queue(const DiskEffect& effect, std::span<const Slice> slices) {
     free_.pop_back();
   }
   operation->effect = effect;
-  operation->slices.assign(slices.begin(), slices.end());
-  operation->vectors.clear();
+  Hold(*operation, slices);
   uint64_t bytes = 0;
-  for (const Slice& slice : slices) {
-    // Reads fill the slice: the role gave it for that and shows it to nobody before the completion.
-    operation->vectors.push_back({const_cast<std::byte*>(slice.data()), slice.size()});
-    bytes += slice.size();
-  }
-  const int count = static_cast<int>(operation->vectors.size());
+  for (const Slice& slice : slices) bytes += slice.size();
   const auto offset = static_cast<long long>(effect.offset_bytes);
   iocb* control = &operation->control;
   switch (effect.op) {
     case DiskOp::kRead:
-      ::io_prep_preadv(control, device->fd, operation->vectors.data(), count, offset);
+      ::io_prep_preadv(control, device->fd, nullptr, 0, offset);  // vectors: Submit
       ++counters_.reads;
       counters_.bytes_read += bytes;
       break;
     case DiskOp::kWrite:
     case DiskOp::kDurableWrite:
-      ::io_prep_pwritev(control, device->fd, operation->vectors.data(), count, offset);
+      ::io_prep_pwritev(control, device->fd, nullptr, 0, offset);
       if (effect.op == DiskOp::kDurableWrite && device->info.volatile_cache) {
         control->aio_rw_flags = RWF_DSYNC;
       }
@@ -269,6 +264,30 @@ void AioDisks::Queue(const DiskEffect& effect, std::span<const Slice> slices) {
   control->data = operation;
   operation->effect.length_bytes = bytes;
   waiting_.push_back(operation);
+}
+
+void AioDisks::Hold(Operation& operation, std::span<const Slice> slices) {
+  operation.slices = kNone;
+  operation.slice_count = static_cast<uint32_t>(slices.size());
+  for (size_t i = slices.size(); i-- > 0;) {
+    if (free_held_ == kNone) {
+      free_held_ = static_cast<uint32_t>(held_.size());
+      held_.emplace_back();
+    }
+    const uint32_t place = free_held_;
+    free_held_ = held_[place].next;
+    held_[place] = {slices[i], operation.slices};
+    operation.slices = place;
+  }
+}
+
+void AioDisks::LetGo(Operation& operation) {
+  while (operation.slices != kNone) {
+    const uint32_t place = operation.slices;
+    operation.slices = held_[place].next;
+    held_[place] = {Slice(), free_held_};
+    free_held_ = place;
+  }
 }
 
 void AioDisks::Discard(const Device& device, const DiskEffect& effect) {
@@ -288,26 +307,41 @@ void AioDisks::Discard(const Device& device, const DiskEffect& effect) {
       {effect.device, effect.tag, error == 0 ? DiskStatus::kOk : DiskStatus::kIoError});
 }
 
+void AioDisks::PrepareBatch(size_t count) {
+  batch_.clear();
+  vectors_.clear();
+  size_t vectors = 0;
+  for (size_t i = 0; i < count; ++i) vectors += waiting_[i]->slice_count;
+  if (vectors_.capacity() < vectors) vectors_.reserve(2 * vectors);  // they do not move below
+  for (size_t i = 0; i < count; ++i) {
+    Operation& operation = *waiting_[i];
+    batch_.push_back(&operation.control);
+    if (operation.slice_count == 0) continue;  // a flush must have none
+    operation.control.u.c.buf = vectors_.data() + vectors_.size();
+    operation.control.u.c.nbytes = operation.slice_count;
+    for (uint32_t place = operation.slices; place != kNone; place = held_[place].next) {
+      // Reads fill the slice: the role gave it for that and shows it to nobody before the
+      // completion.
+      const Slice& slice = held_[place].slice;
+      vectors_.push_back({const_cast<std::byte*>(slice.data()), slice.size()});
+    }
+  }
+}
+
 void AioDisks::Submit() {
   while (!waiting_.empty() && in_kernel_ < events_.size()) {
-    batch_.clear();
-    const size_t room = events_.size() - in_kernel_;
-    for (size_t i = 0; i < std::min(room, waiting_.size()); ++i) {
-      batch_.push_back(&waiting_[i]->control);
-    }
+    PrepareBatch(std::min(events_.size() - in_kernel_, waiting_.size()));
     const int submitted = ::io_submit(context_, static_cast<long>(batch_.size()), batch_.data());
     ++counters_.submits;
     if (submitted > 0) {
       in_kernel_ += static_cast<uint32_t>(submitted);
-      waiting_.erase(waiting_.begin(), waiting_.begin() + submitted);
+      for (int i = 0; i < submitted; ++i) waiting_.pop_front();
       continue;
     }
     if (submitted == -EAGAIN && in_kernel_ > 0) return;  // again after the next completion
     if (submitted == -EINTR) continue;
     // The first of the batch is refused (closed descriptor, bad alignment): it alone fails.
-    Operation* refused = waiting_.front();
-    waiting_.pop_front();
-    Finish(*refused, submitted == 0 ? -EIO : submitted);
+    Finish(*waiting_.pop_front(), submitted == 0 ? -EIO : submitted);
   }
 }
 
@@ -320,7 +354,7 @@ void AioDisks::Finish(Operation& operation, int64_t result) {
                             : result == -EBADF ? DiskStatus::kDeviceGone
                                                : DiskStatus::kIoError;
   immediate_.push_back({operation.effect.device, operation.effect.tag, status});
-  operation.slices.clear();
+  LetGo(operation);
   free_.push_back(&operation);
 }
 
@@ -337,6 +371,7 @@ void AioDisks::Collect(std::vector<DiskDoneEvent>& done) {
       Finish(*static_cast<Operation*>(events_[i].data), static_cast<int64_t>(events_[i].res));
     }
   }
+  done.reserve(events_.size());
   done.insert(done.end(), immediate_.begin(), immediate_.end());
   immediate_.clear();
 }

@@ -8,13 +8,13 @@
 #include <libaio.h>
 #include <sys/uio.h>
 
-#include <deque>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/base/buffer.h"
+#include "core/base/fifo.h"
 #include "core/base/result.h"
 #include "core/base/slot_table.h"
 #include "core/role/effects.h"
@@ -72,13 +72,23 @@ class AioDisks {
   };
   struct Operation {
     iocb control{};
-    std::vector<iovec> vectors;
-    std::vector<Slice> slices;
     DiskEffect effect;
+    uint32_t slices = kNone;  // first of a list in held_
+    uint32_t slice_count = 0;
   };
+  // Slices of all requests, in lists: so none has memory of its own that must grow with it.
+  struct Held {
+    Slice slice;
+    uint32_t next = kNone;
+  };
+  static constexpr uint32_t kNone = UINT32_MAX;
 
   AioDisks() = default;
   Device* Find(DeviceIndex index);
+  void Hold(Operation& operation, std::span<const Slice> slices);
+  void LetGo(Operation& operation);
+  // The first requests that wait, with the vectors that the kernel copies at io_submit.
+  void PrepareBatch(size_t count);
   void Discard(const Device& device, const DiskEffect& effect);
   void Finish(Operation& operation, int64_t result);
 
@@ -88,7 +98,10 @@ class AioDisks {
   std::vector<Device> devices_;                         // by DeviceIndex
   std::vector<std::unique_ptr<Operation>> operations_;  // all; reused with their capacity
   std::vector<Operation*> free_;
-  std::deque<Operation*> waiting_;  // not yet submitted, in order
+  Fifo<Operation*> waiting_;  // not yet submitted, in order
+  std::vector<Held> held_;
+  uint32_t free_held_ = kNone;
+  std::vector<iovec> vectors_;  // of the requests being submitted
   std::vector<iocb*> batch_;
   std::vector<io_event> events_;
   std::vector<DiskDoneEvent> immediate_;

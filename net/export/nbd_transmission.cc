@@ -208,7 +208,7 @@ bool NbdSession::TakePayload() {
   }
   const size_t size = std::min<size_t>(part_.size() - part_filled_, Buffered().size());
   if (size > 0) {
-    std::memcpy(part_.mutable_span().data() + part_filled_, Buffered().data(), size);
+    part_.CopyFrom(part_filled_, Buffered().first(size));
     Consume(size);
     part_filled_ += static_cast<uint32_t>(size);
   }

@@ -106,11 +106,9 @@ bool Connection::Parse() {
       const size_t copy =
           std::min<size_t>(staged_end_ - staged_begin_, payload_.size() - payload_filled_);
       if (copy > 0) {
-        std::memcpy(payload_.mutable_span().data() + payload_filled_,
-                    staging_.data() + staged_begin_, copy);
+        payload_.CopyFrom(payload_filled_, std::span(staging_).subspan(staged_begin_, copy));
         staged_begin_ += copy;
         payload_filled_ += static_cast<uint32_t>(copy);
-        transport_->counters_.payload_bytes_copied += copy;
       }
       if (payload_filled_ < payload_.size()) return true;
       Deliver();
@@ -188,10 +186,10 @@ void Connection::Write() {
   while (!queue_.empty()) {
     iovec pieces[kPiecesMax];
     size_t count = 0;
-    for (const Slice& slice : queue_) {
-      if (count == kPiecesMax) break;
+    for (; count < std::min(queue_.size(), kPiecesMax); ++count) {
+      const Slice& slice = queue_[count];
       const uint32_t skip = count == 0 ? front_sent_ : 0;
-      pieces[count++] = {const_cast<std::byte*>(slice.data()) + skip, slice.size() - skip};
+      pieces[count] = {const_cast<std::byte*>(slice.data()) + skip, slice.size() - skip};
     }
     msghdr header{};
     header.msg_iov = pieces;

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <vector>
 
+#include "core/base/fifo.h"
 #include "net/tcp/transport.h"
 
 namespace gabion::net {
@@ -66,7 +66,7 @@ class Connection : public FdHandler {
   Slice payload_;
   uint32_t payload_filled_ = 0;
 
-  std::deque<Slice> queue_;
+  Fifo<Slice> queue_;
   uint32_t front_sent_ = 0;  // bytes of queue_.front() that have left
   uint64_t queued_bytes_ = 0;
 };

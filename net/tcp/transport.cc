@@ -193,11 +193,12 @@ void Transport::Flush() {
 
 void Transport::Resume() {
   if (stalled_.empty()) return;
-  std::vector<ConnId> stalled;
-  stalled.swap(stalled_);
-  for (const ConnId conn : stalled) {
+  // Those that stay stalled enter it anew.
+  resuming_.swap(stalled_);
+  for (const ConnId conn : resuming_) {
     if (Connection* connection = Find(conn); connection != nullptr) connection->ResumeReading();
   }
+  resuming_.clear();
 }
 
 void Transport::TakeEvents(std::vector<Event>& events) {

@@ -11,7 +11,6 @@
 
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -42,7 +41,6 @@ class Transport {
     uint64_t messages_sent = 0;
     uint64_t bytes_received = 0;
     uint64_t bytes_sent = 0;
-    uint64_t payload_bytes_copied = 0;  // staging -> payload
     uint64_t bad_frames = 0;
     uint64_t refused_connections = 0;
     uint64_t overflows = 0;  // connections closed because the peer did not read
@@ -97,6 +95,7 @@ class Transport {
   absl::flat_hash_map<uint64_t, std::unique_ptr<Connection>> by_id_;
   std::vector<ConnId> dirty_;    // have something to write
   std::vector<ConnId> stalled_;  // wait for payload memory
+  std::vector<ConnId> resuming_;
   std::vector<std::unique_ptr<Connection>> dead_;
   std::vector<Event> events_;
 };

@@ -8,7 +8,7 @@
 
 #include "core/base/check.h"
 
-namespace gabion::sds {
+namespace gabion {
 
 template <class T>
 class Fifo {
@@ -70,4 +70,4 @@ class Fifo {
   size_t size_ = 0;
 };
 
-}  // namespace gabion::sds
+}  // namespace gabion
