@@ -24,20 +24,20 @@ namespace {
 
 constexpr size_t kNameMax = 100;
 
-std::atomic<bool> counting = false;
+std::atomic<size_t> current_round = 0;
 thread_local MemoryMeter* attached = nullptr;
 
-MemoryMeter* Current() {
-  return attached != nullptr && counting.load(std::memory_order_relaxed) ? attached : nullptr;
-}
+size_t Round() { return current_round.load(std::memory_order_relaxed); }
 
 void CountAllocation(size_t size) {
-  if (MemoryMeter* meter = Current(); meter != nullptr) meter->OnAllocation(size);
+  const size_t round = Round();
+  if (round != 0 && attached != nullptr) attached->OnAllocation(round, size);
 }
 
 void CountCopy(size_t size) {
-  if (size < MemoryMeter::kCopyBytesMin) return;
-  if (MemoryMeter* meter = Current(); meter != nullptr) meter->OnCopy(size);
+  const size_t round = Round();
+  if (size < MemoryMeter::kCopyBytesMin || round == 0 || attached == nullptr) return;
+  attached->OnCopy(round, size);
 }
 
 // By hand: a loop would become a call of memcpy.
@@ -67,17 +67,20 @@ void WalkStack(std::array<uintptr_t, kCount>& frames) {
 }  // namespace
 
 void MemoryMeter::Attach(MemoryMeter* meter) { attached = meter; }
-void MemoryMeter::SetCounting(bool on) { counting = on; }
+void MemoryMeter::SetRound(size_t round) {
+  CHECK_LE(round, kRounds);
+  current_round = round;
+}
 
 void MemoryMeter::Begin(size_t activity) {
   CHECK_LT(activity, kActivities);
   activity_ = activity;
-  if (counting.load(std::memory_order_relaxed)) ++counts_[activity].events;
+  if (const size_t round = Round(); round != 0) ++counts_[round][activity].events;
 }
 
-MemoryMeter::Count MemoryMeter::Total() const {
+MemoryMeter::Count MemoryMeter::Total(size_t round) const {
   Count total;
-  for (const Count& count : counts_) {
+  for (const Count& count : counts_[round]) {
     total.events += count.events;
     total.allocations += count.allocations;
     total.allocated_bytes += count.allocated_bytes;
@@ -86,9 +89,9 @@ MemoryMeter::Count MemoryMeter::Total() const {
   return total;
 }
 
-void MemoryMeter::OnAllocation(size_t bytes) {
-  ++counts_[activity_].allocations;
-  counts_[activity_].allocated_bytes += bytes;
+void MemoryMeter::OnAllocation(size_t round, size_t bytes) {
+  ++counts_[round][activity_].allocations;
+  counts_[round][activity_].allocated_bytes += bytes;
   std::array<uintptr_t, kFrames> frames{};
   WalkStack(frames);
   for (Site& site : sites_) {

@@ -10,10 +10,11 @@
 
 namespace gabion::daemon {
 
-// One thread's. Attached to a thread, it counts while Counting() is on.
+// One thread's. Attached to a thread, it counts in rounds, each apart.
 class MemoryMeter {
  public:
   static constexpr size_t kActivities = 64;
+  static constexpr size_t kRounds = 8;  // numbered from 1
 
   struct Count {
     uint64_t events = 0;  // calls of Begin
@@ -26,21 +27,23 @@ class MemoryMeter {
 
   // For the thread that calls; null ends it.
   static void Attach(MemoryMeter* meter);
-  static void SetCounting(bool on);
+  // Of all meters; 0: nothing is counted.
+  static void SetRound(size_t round);
 
   // What follows is `activity`, until the next call. 0 is what nothing was said of.
   void Begin(size_t activity);
   void End() { activity_ = 0; }
 
-  // Read while not counting.
-  const Count& count(size_t activity) const { return counts_[activity]; }
-  Count Total() const;
+  // Read when the thread has ended.
+  const Count& count(size_t round, size_t activity) const { return counts_[round][activity]; }
+  Count Total(size_t round) const;
 
   // For libc's replacements.
-  void OnAllocation(size_t bytes);
-  void OnCopy(size_t bytes) { counts_[activity_].copied_bytes += bytes; }
+  void OnAllocation(size_t round, size_t bytes);
+  void OnCopy(size_t round, size_t bytes) { counts_[round][activity_].copied_bytes += bytes; }
 
-  // Where allocations of an activity came from, most frequent first: counts and functions.
+  // Where allocations of an activity came from in all rounds, most frequent first: counts and
+  // functions.
   std::string Sites(size_t activity) const;
 
  private:
@@ -53,7 +56,7 @@ class MemoryMeter {
   };
 
   size_t activity_ = 0;
-  std::array<Count, kActivities> counts_{};
+  std::array<std::array<Count, kActivities>, kRounds + 1> counts_{};
   std::array<Site, kSites> sites_{};
 };
 
