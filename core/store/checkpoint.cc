@@ -52,17 +52,18 @@ uint64_t Checkpointer::bytes_estimate() const {
 
 void Checkpointer::Start() {
   CHECK(idle());
-  phase_ = Phase::kDraining;
-  log_->SetDraining(true);
+  phase_ = Phase::kCutting;
 }
 
 bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
   switch (phase_) {
     case Phase::kIdle:
       return true;
-    case Phase::kDraining: {
-      if (!log_->sealed()) return true;
-      log_->SetDraining(false);
+    case Phase::kCutting: {
+      if (!log_->Cut()) {
+        *error = "its log is too small for what is in flight";
+        return true;
+      }
       content_.clear();
       EncodeState(*state_, &content_);
       if (content_.size() > superblock_.area_bytes) {
@@ -79,7 +80,6 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
       next_.checkpoint_crc = Crc32c(content_);
       next_.checkpoint_position = log_->head();
       next_.checkpoint_generation = superblock_.recovery_generation;
-      next_.previous_crc = log_->last_crc();
       next_.tail_position = log_->head();
       if (!state_->by_position().empty()) {
         next_.tail_position =
@@ -109,6 +109,7 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
     }
     case Phase::kAwaitingLog:
       if (log_->durable_position() < next_.checkpoint_position) return true;
+      next_.previous_crc = log_->cut_crc();
       phase_ = Phase::kFlushing;
       in_flight_ = true;
       effects.Flush(options_.device, tag);
@@ -125,7 +126,7 @@ void Checkpointer::OnDiskDone() {
   in_flight_ = false;
   switch (phase_) {
     case Phase::kIdle:
-    case Phase::kDraining:
+    case Phase::kCutting:
     case Phase::kAwaitingLog:
       UNREACHABLE("no operation was on its way");
     case Phase::kWriting:

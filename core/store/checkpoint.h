@@ -1,7 +1,7 @@
 // Checkpoints: the whole state as bytes, written into the area that no superblock names, and then
 // named by both superblocks, one after the other.
 //
-//   Idle -> Draining (until the log's queue is empty: the state is that of the log below head())
+//   Idle -> Cutting (all that is queued gets its place: the state is that of the log below head())
 //        -> Writing (pieces) -> AwaitingLog (everything below the position is durable)
 //        -> Flushing (area and homes) -> Superblocks -> Idle
 #pragma once
@@ -45,13 +45,13 @@ class SuperblockWriter {
 
 class Checkpointer {
  public:
-  enum class Phase : uint8_t { kIdle, kDraining, kWriting, kAwaitingLog, kFlushing, kSuperblocks };
+  enum class Phase : uint8_t { kIdle, kCutting, kWriting, kAwaitingLog, kFlushing, kSuperblocks };
 
   Checkpointer(const Options& options, DeviceState* state, Log* log, Counters* counters);
 
   void Open(const Superblock& superblock);  // the one on disk
   void Start();
-  // False when memory is short. Fills `error` when the state does not fit.
+  // False when memory is short. Fills `error` when the state does not fit, or the log.
   bool Advance(DiskTag tag, Effects& effects, std::string* error);
   void OnDiskDone();
 

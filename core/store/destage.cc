@@ -38,10 +38,15 @@ void Destager::Job::Reset() {
   *this = std::move(empty);
 }
 
+// Floors go ahead of the queue: a number that the log does not know yet is none for it.
+EntryId Destager::NextFloor(const Replica& replica) {
+  return replica.renumber_pending > 0 ? replica.floor : replica.CommittedUpTo();
+}
+
 bool Destager::HasWork() const {
   for (const auto& [slice, replica] : state_->replicas()) {
     if (replica->items.empty()) continue;
-    if (replica->items.begin()->first.id <= std::max(replica->floor, replica->CommittedUpTo())) {
+    if (replica->items.begin()->first.id <= std::max(replica->floor, NextFloor(*replica))) {
       return true;
     }
   }
@@ -56,7 +61,7 @@ void Destager::Start(uint64_t bytes_max, uint64_t relocate_below) {
   out_of_extents_ = false;
   destaged_ = false;
   for (const auto& [slice, replica] : state_->replicas()) {
-    const EntryId floor = replica->CommittedUpTo();
+    const EntryId floor = NextFloor(*replica);
     if (floor <= replica->floor || replica->items.empty()) continue;
     if (replica->items.begin()->first.id > floor) continue;
     RecordWriter writer = log_->Control();

@@ -46,6 +46,7 @@ class Destager {
   static constexpr uint32_t kJobsMax = 16;
 
  private:
+  static EntryId NextFloor(const Replica& replica);
   struct Target {
     SliceId slice;
     ChunkKey key;

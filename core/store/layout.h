@@ -57,6 +57,8 @@ struct Geometry {
     const uint64_t eighth = RoundDown(log_bytes / 8, kBlockBytes);
     return eighth < (1280 << 10) ? eighth : (1280 << 10);
   }
+  // Of the ring: for the store's own records, which make room.
+  uint64_t log_reserve() const { return log_bytes / 16; }
   // Extents that clients cannot take (S5).
   uint32_t reserve() const { return extents_total / 128 + 4; }
 

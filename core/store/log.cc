@@ -14,6 +14,21 @@ namespace {
 constexpr uint32_t kRecordsPerBatch = 256;
 constexpr uint32_t kCommitPointsPerBatch = 512;
 
+// Of the batch's header block and what follows it.
+uint64_t HeaderBytes(size_t record_bytes, uint32_t payload_blocks) {
+  return RoundUp(sizeof(BatchHeader) + record_bytes + size_t{payload_blocks} * sizeof(uint32_t),
+                 kBlockBytes);
+}
+
+uint64_t LogBytes(const QueuedRecord& record) {
+  return record.bytes + record.payload.size() +
+         record.payload.size() / kBlockBytes * sizeof(uint32_t);
+}
+
+uint64_t TotalBytes(size_t record_bytes, uint32_t payload_blocks) {
+  return HeaderBytes(record_bytes, payload_blocks) + uint64_t{payload_blocks} * kBlockBytes;
+}
+
 }  // namespace
 
 std::span<const std::byte> Log::RecordQueue::Front() const {
@@ -23,6 +38,7 @@ std::span<const std::byte> Log::RecordQueue::Front() const {
 QueuedRecord Log::RecordQueue::Pop() {
   QueuedRecord record = records.pop_front();
   consumed += record.bytes;
+  log_bytes -= LogBytes(record);
   if (records.empty()) {
     CHECK_EQ(consumed, bytes.size());
     bytes.clear();
@@ -41,8 +57,19 @@ void Log::RecordQueue::Push(QueuedRecord record) {
   CHECK_GT(bytes.size(), described);
   record.bytes = bytes.size() - described;
   described = bytes.size();
+  log_bytes += LogBytes(record);
   if (record.item != nullptr) ++record.item->pending;
   records.push_back(std::move(record));
+}
+
+void Log::Batch::Clear() {
+  position = 0;
+  header_bytes = 0;
+  bytes.clear();
+  records.clear();
+  record_count = 0;
+  control_count = 0;
+  payload_blocks = 0;
 }
 
 Log::Log(const Options& options, DeviceState* state, Counters* counters)
@@ -87,12 +114,6 @@ void Log::SetTail(uint64_t tail) {
   if (!dirty_commit_points_.empty()) commit_points_at_ = Instant::min();
 }
 
-uint64_t Log::TotalBytes(size_t record_bytes, uint32_t payload_blocks) const {
-  return RoundUp(sizeof(BatchHeader) + record_bytes + size_t{payload_blocks} * sizeof(uint32_t),
-                 kBlockBytes) +
-         uint64_t{payload_blocks} * kBlockBytes;
-}
-
 uint64_t Log::StartFor(uint64_t total) const {
   const bool fits = head_ % geometry_.log_bytes + total <= geometry_.log_bytes;
   return fits ? head_ : RoundUp(head_, geometry_.log_bytes);
@@ -121,92 +142,144 @@ bool Log::Take(RecordQueue& queue, uint64_t ring_limit) {
 
 void Log::TakeCommitPoints() {
   uint32_t count = 0;
-  while (!dirty_commit_points_.empty() && count < kCommitPointsPerBatch) {
-    const SliceId slice = *dirty_commit_points_.begin();
-    if (const Replica* replica = state_->Find(slice); replica != nullptr) {
+  for (auto it = dirty_commit_points_.begin();
+       it != dirty_commit_points_.end() && count < kCommitPointsPerBatch;) {
+    const SliceId slice = *it;
+    const Replica* replica = state_->Find(slice);
+    if (replica != nullptr && replica->renumber_pending > 0) {
+      ++it;  // the log does not know these numbers yet
+      continue;
+    }
+    if (replica != nullptr) {
       const size_t before = gathering_.bytes.size();
       RecordWriter(&gathering_.bytes).CommitPoint(slice, replica->facts.commit_point);
       const uint64_t total = TotalBytes(gathering_.bytes.size(), gathering_.payload_blocks);
       if (total > geometry_.batch_bytes_max() ||
           StartFor(total) + total - tail_ > geometry_.log_bytes) {
         gathering_.bytes.resize(before);
-        // With the next batch, or when the tail has moved.
-        commit_points_at_ = kNever;
-        return;
+        break;  // with the next batch, or when the tail has moved
       }
       ++gathering_.record_count;
       ++count;
     }
-    dirty_commit_points_.erase(dirty_commit_points_.begin());
+    it = dirty_commit_points_.erase(it);
   }
-  if (dirty_commit_points_.empty()) commit_points_at_ = kNever;
+  if (count < kCommitPointsPerBatch) commit_points_at_ = kNever;
+}
+
+void Log::Gather(uint64_t ring_limit) {
+  CHECK_EQ(gathering_.record_count, 0u);
+  while (!control_.records.empty() && gathering_.record_count < kRecordsPerBatch &&
+         Take(control_, geometry_.log_bytes)) {
+    ++gathering_.control_count;
+  }
+  if (!control_.records.empty()) return;
+  blocked_ = false;
+  while (!queue_.records.empty() && gathering_.record_count < kRecordsPerBatch &&
+         Take(queue_, ring_limit)) {
+  }
+}
+
+void Log::Seal() {
+  gathering_.header_bytes = HeaderBytes(gathering_.bytes.size(), gathering_.payload_blocks);
+  gathering_.position = StartFor(gathering_.total_bytes());
+  CHECK_LE(gathering_.end() - tail_, geometry_.log_bytes);
+  uint64_t payload_position = gathering_.position + gathering_.header_bytes;
+  for (const QueuedRecord& record : gathering_.records) {
+    if (record.renumbers) --queued_renumbers_;
+    if (record.item == nullptr) continue;
+    Item& item = *record.item;
+    state_->Place(&item, record.payload.empty() ? gathering_.position : payload_position);
+    item.durable = false;
+    // Reads take this unverified: not what a relocation found rotten.
+    const bool good = std::equal(record.crc.begin(), record.crc.end(), item.crc.begin());
+    item.payload = good ? record.payload : Slice();
+    payload_position += record.payload.size();
+  }
+  CHECK_EQ(payload_position, gathering_.end());
+  head_ = gathering_.end();
+  record_bytes_ += gathering_.bytes.size();
+  Batch next;
+  if (!spare_.empty()) {
+    next = std::move(spare_.back());
+    spare_.pop_back();
+  }
+  batches_.push_back(std::exchange(gathering_, std::move(next)));
+}
+
+bool Log::Cut() {
+  while (!control_.records.empty() || !queue_.records.empty()) {
+    Gather(geometry_.log_bytes - geometry_.log_reserve());
+    if (gathering_.record_count == 0) return false;
+    Seal();
+  }
+  cut_position_ = head_;
+  if (batches_.empty() || (in_flight_ && batches_.size() == 1)) cut_crc_ = last_crc_;
+  return true;
+}
+
+uint64_t Log::append_room() const {
+  // Of two batches in a row that were not closed by their number of records, one is more than half
+  // full. Each may waste a block, and one of them what is left in front of the ring's end.
+  const uint64_t batch_max = geometry_.batch_bytes_max();
+  const uint64_t bytes = queue_.log_bytes + control_.log_bytes;
+  const uint64_t records = queue_.records.size() + control_.records.size();
+  const uint64_t batches = records / kRecordsPerBatch + 2 * bytes / batch_max + 2;
+  const uint64_t taken = head_ - tail_ + bytes + batches * kBlockBytes;
+  const uint64_t room = geometry_.log_bytes - geometry_.log_reserve() - batch_max;
+  return taken < room ? room - taken : 0;
 }
 
 bool Log::Advance(const Now& now, DiskTag tag, Effects& effects) {
   if (in_flight_) return true;
-  const bool gathered = gathering_.record_count > 0;  // memory was short the last time
-  if (!gathered) {
+  if (batches_.empty()) {
     const uint64_t ring = geometry_.log_bytes;
-    const uint64_t reserve = ring / 16;
-    const uint64_t limit = draining_ || queued_renumbers_ > 0 ? ring - reserve : ring / 2;
-    while (!control_.records.empty() && gathering_.record_count < kRecordsPerBatch &&
-           Take(control_, ring)) {
-      ++gathering_.control_count;
-    }
-    if (control_.records.empty()) {
-      blocked_ = false;
-      while (!queue_.records.empty() && gathering_.record_count < kRecordsPerBatch &&
-             Take(queue_, limit)) {
-      }
-    }
+    Gather(queued_renumbers_ > 0 ? ring - geometry_.log_reserve() : ring / 2);
     const bool due = now.boot >= commit_points_at_ || flush_commit_points_;
     if (gathering_.record_count > 0 || due) TakeCommitPoints();
     flush_commit_points_ = false;
+    const bool seal = unproven_ && now.boot >= seal_at_;
+    if (gathering_.record_count == 0 && !seal) return true;
+    const uint64_t total = TotalBytes(gathering_.bytes.size(), gathering_.payload_blocks);
+    if (StartFor(total) + total - tail_ > geometry_.log_bytes) {
+      // Only a seal, or commit points that the timer wanted: they can wait for space.
+      CHECK(gathering_.records.empty());
+      seal_at_ = kNever;
+      return true;
+    }
+    Seal();
   }
-  const bool seal = unproven_ && now.boot >= seal_at_;
-  if (gathering_.record_count == 0 && !seal) return true;
-
-  const uint64_t total = TotalBytes(gathering_.bytes.size(), gathering_.payload_blocks);
-  const uint64_t position = StartFor(total);
-  if (position + total - tail_ > geometry_.log_bytes) {
-    // Only a seal, or commit points that the timer wanted: they can wait for space.
-    CHECK(gathering_.records.empty());
-    seal_at_ = kNever;
-    return true;
-  }
-  const uint64_t payload_bytes = uint64_t{gathering_.payload_blocks} * kBlockBytes;
-  Slice header_block = options_.pool->Allocate(static_cast<uint32_t>(total - payload_bytes));
+  Slice header_block =
+      options_.pool->Allocate(static_cast<uint32_t>(batches_.front().header_bytes));
   if (header_block.empty()) return false;
-  Write(now, std::move(header_block), position, tag, effects);
+  Write(now, std::move(header_block), tag, effects);
   return true;
 }
 
-void Log::Write(const Now& now, Slice header_block, uint64_t position, DiskTag tag,
-                Effects& effects) {
+void Log::Write(const Now& now, Slice header_block, DiskTag tag, Effects& effects) {
+  Batch& batch = batches_.front();
   const std::span<std::byte> bytes = header_block.mutable_span();
   std::memset(bytes.data(), 0, bytes.size());
   BatchHeader header{.header_bytes = header_block.size(),
                      .log_key = superblock_.log_key,
                      .generation = superblock_.recovery_generation,
-                     .position = position,
+                     .position = batch.position,
                      .durable_up_to = durable_position_,
                      .device = superblock_.device,
                      .previous_crc = last_crc_,
-                     .record_count = gathering_.record_count,
-                     .record_bytes = static_cast<uint32_t>(gathering_.bytes.size()),
-                     .payload_blocks = gathering_.payload_blocks};
+                     .record_count = batch.record_count,
+                     .record_bytes = static_cast<uint32_t>(batch.bytes.size()),
+                     .payload_blocks = batch.payload_blocks};
   std::byte* to = bytes.data() + sizeof(header);
-  if (!gathering_.bytes.empty()) {
-    std::memcpy(to, gathering_.bytes.data(), gathering_.bytes.size());
-    to += gathering_.bytes.size();
+  if (!batch.bytes.empty()) {
+    std::memcpy(to, batch.bytes.data(), batch.bytes.size());
+    to += batch.bytes.size();
   }
   slices_.clear();
   slices_.push_back(Slice());  // the header, when it is finished
-  uint64_t payload_position = position + header.header_bytes;
-  for (QueuedRecord& record : gathering_.records) {
-    if (record.renumbers) --queued_renumbers_;
+  for (QueuedRecord& record : batch.records) {
     if (record.item == nullptr) continue;
-    Item& item = *record.item;
+    const Item& item = *record.item;
     CHECK_EQ(record.payload.size(), uint64_t{item.payload_blocks()} * kBlockBytes);
     const std::span<const uint32_t> crcs =
         record.crc.empty() ? std::span<const uint32_t>(item.crc) : std::span(record.crc);
@@ -215,10 +288,6 @@ void Log::Write(const Now& now, Slice header_block, uint64_t position, DiskTag t
       StoreLe(to, crc);
       to += sizeof(crc);
     }
-    state_->Place(&item, record.payload.empty() ? position : payload_position);
-    item.durable = false;
-    item.payload = record.payload;
-    payload_position += record.payload.size();
     if (!record.payload.empty()) slices_.push_back(std::move(record.payload));
   }
   CHECK_LE(to, bytes.data() + bytes.size());
@@ -227,17 +296,15 @@ void Log::Write(const Now& now, Slice header_block, uint64_t position, DiskTag t
   std::memcpy(bytes.data(), &header, sizeof(header));
   slices_.front() = std::move(header_block);
 
-  CHECK_EQ(payload_position - position, header.total_bytes());
-  CHECK_LE(position + header.total_bytes() - tail_, geometry_.log_bytes);
-  effects.DurableWrite(options_.device, geometry_.log_place(position), slices_, tag);
+  CHECK_EQ(header.total_bytes(), batch.total_bytes());
+  effects.DurableWrite(options_.device, geometry_.log_place(batch.position), slices_, tag);
   slices_.clear();
   in_flight_ = true;
-  head_ = position + header.total_bytes();
   last_crc_ = header.crc;
-  record_bytes_ += gathering_.bytes.size();
+  if (batch.end() == cut_position_) cut_crc_ = header.crc;
   seal_at_ = kNever;
   // An empty batch, or one of commit points, proves the one before and is no loss itself.
-  unproven_ = !gathering_.records.empty();
+  unproven_ = !batch.records.empty();
   if (unproven_) last_activity_ = now.boot;
   ++counters_->batches;
   counters_->device_bytes += header.total_bytes();
@@ -246,9 +313,10 @@ void Log::Write(const Now& now, Slice header_block, uint64_t position, DiskTag t
 void Log::OnWritten(const Now& now, std::vector<Done>& done) {
   CHECK(in_flight_);
   in_flight_ = false;
-  durable_position_ = head_;
+  Batch batch = batches_.pop_front();
+  durable_position_ = batch.end();
   if (unproven_) seal_at_ = SaturatingAdd(now.boot, kSealDelay);
-  for (const QueuedRecord& record : gathering_.records) {
+  for (const QueuedRecord& record : batch.records) {
     if (record.item != nullptr) {
       --record.item->pending;
       record.item->durable = true;
@@ -256,19 +324,19 @@ void Log::OnWritten(const Now& now, std::vector<Done>& done) {
     }
     Replica* replica = record.uid == 0 ? nullptr : state_->Find(record.slice);
     if (replica != nullptr && replica->uid == record.uid) {
-      if (record.renumbers) --replica->renumber_pending;
+      if (record.renumbers && --replica->renumber_pending == 0) {
+        ++renumbered_count_;
+        if (dirty_commit_points_.contains(record.slice)) commit_points_at_ = now.boot;
+      }
       if (replica->renumbered == record.renumbered) {
         replica->facts.last_durable = std::max(replica->facts.last_durable, record.last);
       }
     }
     if (record.tag) done.push_back({.tag = *record.tag, .status = DoneStatus::kOk});
   }
-  control_pending_ -= gathering_.control_count;
-  gathering_.records.clear();
-  gathering_.bytes.clear();
-  gathering_.record_count = 0;
-  gathering_.control_count = 0;
-  gathering_.payload_blocks = 0;
+  control_pending_ -= batch.control_count;
+  batch.Clear();
+  spare_.push_back(std::move(batch));
   state_->SweepOrphans();
 }
 
@@ -277,8 +345,12 @@ void Log::Fail(std::vector<Done>& done) {
     if (record.item != nullptr) --record.item->pending;
     if (record.tag) done.push_back({.tag = *record.tag, .status = DoneStatus::kFailed});
   };
+  while (!batches_.empty()) {
+    Batch batch = batches_.pop_front();
+    for (QueuedRecord& record : batch.records) fail(record);
+  }
   for (QueuedRecord& record : gathering_.records) fail(record);
-  gathering_ = Gathering{};
+  gathering_ = Batch{};
   for (RecordQueue* queue : {&control_, &queue_}) {
     for (size_t i = 0; i < queue->records.size(); ++i) fail(queue->records[i]);
     *queue = RecordQueue{};
@@ -294,7 +366,8 @@ void Log::Check() const {
   CHECK_LE(tail_, durable_position_);
   CHECK_LE(durable_position_, head_);
   CHECK_LE(head_ - tail_, geometry_.log_bytes);
-  CHECK_EQ(in_flight_, durable_position_ != head_);
+  CHECK_EQ(batches_.empty(), durable_position_ == head_);
+  CHECK(!in_flight_ || !batches_.empty());
 }
 
 }  // namespace gabion::store

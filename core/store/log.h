@@ -1,9 +1,13 @@
-// The writing end of the log: records queue up, one batch is on its way, the next one gathers.
+// The writing end of the log: records queue up, batches are sealed from them and written one after
+// the other.
 //
-// The ring is used up to a half by ordinary records, so that what is queued when a checkpoint
-// begins always fits into the rest: a checkpoint is the state after a batch that emptied the queue.
-// Records of the store itself (floors, relocations) go ahead of the queue and may use all of the
-// ring.
+//   queue --seal: gets its position--> batches --write--> on its way --> durable
+//
+// Ordinary records use the ring up to a half. A checkpoint is the state after a batch, so it begins
+// by sealing all that is queued (Cut), into the other half: whatever comes later is behind it, and
+// nobody has to wait for the queue to run empty. append_room() is what callers may still queue
+// before that could fail. Records of the store itself (floors, relocations) go ahead of the queue
+// and may use all of the ring.
 #pragma once
 
 #include <cstdint>
@@ -56,33 +60,33 @@ class Log {
   void ControlQueued(QueuedRecord record);
   void CommitPointMoved(const Now& now, SliceId slice);
 
-  // Starts a batch when there is one to write and none on its way. Returns false when memory is
+  // Writes the next batch when there is one and none on its way. Returns false when memory is
   // short.
   bool Advance(const Now& now, DiskTag tag, Effects& effects);
   void OnWritten(const Now& now, std::vector<Done>& done);
   // Everything that waits gets kFailed.
   void Fail(std::vector<Done>& done);
 
-  void SetDraining(bool draining) { draining_ = draining; }
+  // Seals all that is queued: the state is that of the log below head(). False: the ring has no
+  // room for some of it.
+  bool Cut();
   void FlushCommitPoints() { flush_commit_points_ = !dirty_commit_points_.empty(); }
   void SetTail(uint64_t tail);
 
-  // All that was queued is in batches that are written or on their way: the state is that of the
-  // log below head().
-  bool sealed() const {
-    return queue_.records.empty() && control_.records.empty() &&
-           (in_flight_ || gathering_.record_count == 0);
-  }
-  uint64_t queued_count() const { return queued_count_; }  // records of callers ever
+  // Bytes that fit behind what is in the ring and in the queue (store.h).
+  uint64_t append_room() const;
+  uint64_t queued_count() const { return queued_count_; }          // records of callers ever
+  uint64_t renumbered_count() const { return renumbered_count_; }  // durably, ever
   bool control_durable() const { return control_pending_ == 0; }
   bool idle() const {
-    return !in_flight_ && queue_.records.empty() && control_.records.empty() &&
+    return batches_.empty() && queue_.records.empty() && control_.records.empty() &&
            dirty_commit_points_.empty();
   }
   bool blocked() const { return blocked_; }  // the queue waits for space in the ring
-  uint64_t head() const { return head_; }
+  uint64_t head() const { return head_; }    // where the next sealed batch begins
   uint64_t durable_position() const { return durable_position_; }
-  uint32_t last_crc() const { return last_crc_; }
+  // Of the last batch below the last cut; known when that is durable.
+  uint32_t cut_crc() const { return cut_crc_; }
   uint64_t used() const { return head_ - tail_; }
   uint64_t record_bytes() const { return record_bytes_; }  // of all records ever; only grows
   // When Advance has something to do without another event.
@@ -98,25 +102,36 @@ class Log {
     size_t consumed = 0;  // of `bytes`
     size_t described = 0;
     Fifo<QueuedRecord> records;
+    uint64_t log_bytes = 0;  // of records, checksums and payload
 
     std::span<const std::byte> Front() const;
     QueuedRecord Pop();
     void Push(QueuedRecord record);
   };
-  struct Gathering {
+  struct Batch {
+    uint64_t position = 0;
+    uint64_t header_bytes = 0;
     std::vector<std::byte> bytes;  // records
     std::vector<QueuedRecord> records;
     uint32_t record_count = 0;  // commit points included
     uint32_t control_count = 0;
     uint32_t payload_blocks = 0;
+
+    uint64_t total_bytes() const { return header_bytes + uint64_t{payload_blocks} * kBlockBytes; }
+    uint64_t end() const { return position + total_bytes(); }
+    void Clear();  // keeps its memory
   };
 
-  uint64_t TotalBytes(size_t record_bytes, uint32_t payload_blocks) const;
   uint64_t StartFor(uint64_t total) const;
+  // What of the queues fits into one batch and below the limit; nothing: record_count 0.
+  void Gather(uint64_t ring_limit);
   // Moves the front record over when batch and ring have room for it.
   bool Take(RecordQueue& queue, uint64_t ring_limit);
   void TakeCommitPoints();
-  void Write(const Now& now, Slice header_block, uint64_t position, DiskTag tag, Effects& effects);
+  // Gives what was gathered its place in the ring.
+  void Seal();
+  // The first of the batches.
+  void Write(const Now& now, Slice header_block, DiskTag tag, Effects& effects);
 
   Options options_;
   DeviceState* state_;
@@ -126,21 +141,25 @@ class Log {
 
   RecordQueue queue_;
   RecordQueue control_;
-  Gathering gathering_;  // sealed, waiting for memory, or on its way
+  Batch gathering_;
+  Fifo<Batch> batches_;       // sealed, in order of position; the first may be on its way
+  std::vector<Batch> spare_;  // empty ones, for their memory
   uint64_t queued_count_ = 0;
   uint32_t queued_renumbers_ = 0;
+  uint64_t renumbered_count_ = 0;
   uint32_t control_pending_ = 0;  // control records that are not durable
   absl::btree_set<SliceId, std::less<SliceId>, PoolAllocator<SliceId>> dirty_commit_points_;
   std::vector<Slice> slices_;
 
-  uint64_t head_ = 0;  // where the next batch begins
+  uint64_t head_ = 0;
   uint64_t tail_ = 0;
   uint64_t durable_position_ = 0;
-  uint32_t last_crc_ = 0;
+  uint32_t last_crc_ = 0;  // of the last batch written
+  uint64_t cut_position_ = 0;
+  uint32_t cut_crc_ = 0;
   uint64_t record_bytes_ = 0;
   bool in_flight_ = false;
   bool blocked_ = false;
-  bool draining_ = false;
   bool flush_commit_points_ = false;
   bool unproven_ = false;  // the last batch holds what no later header proves yet
   Instant seal_at_ = kNever;

@@ -213,6 +213,7 @@ bool DeviceState::VoidAbove(SliceId slice, const VoidRecord& record) {
 bool DeviceState::SetCommitPoint(SliceId slice, EntryId commit_point) {
   Replica* replica = Find(slice);
   if (replica == nullptr || commit_point <= replica->facts.commit_point) return false;
+  if (commit_point.epoch > replica->facts.started_epoch) return false;
   replica->facts.commit_point = commit_point;
   return true;
 }

@@ -44,6 +44,8 @@ uint64_t Store::slice_window_bytes() const {
   return std::clamp(RoundDown(share, kBlockBytes), kBytesMin, kBytesMax);
 }
 
+uint64_t Store::append_room() const { return impl_->append_room(); }
+
 std::vector<SliceId> Store::slices() const {
   std::vector<SliceId> slices;
   for (const auto& [slice, replica] : impl_->state().replicas()) slices.push_back(slice);

@@ -127,6 +127,9 @@ struct Capacity {
   uint64_t log_used_bytes = 0;
 };
 
+// What an entry takes of the log besides its payload, at most.
+inline constexpr uint64_t kAppendOverheadBytes = 2 * wire::kBlockBytes;
+
 // Counters since open; for metrics.
 struct Counters {
   uint64_t batches = 0;
@@ -173,6 +176,10 @@ class Store {
   // Bytes of uncommitted entries that one slice may have on this device (R9: all together stay
   // under a quarter of the ring, with room for every slice the device may host).
   uint64_t slice_window_bytes() const;
+  // Bytes of entries and copies, kAppendOverheadBytes for each included, that the log has room for
+  // now. A caller that has more waits: it grows when the tail of the log moves. What is appended
+  // beyond it may be more than a checkpoint can put into the ring, and the device fails.
+  uint64_t append_room() const;
 
   // ---- Slices
   // -------------------------------------------------------------------------------------

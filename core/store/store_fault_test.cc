@@ -321,5 +321,56 @@ TEST(StoreFailure, AFailedWriteOrFlushIsForGood) {
   }
 }
 
+// The commit point of an epoch that starts behind a full queue.
+TEST(StoreFaultTest, CommitPointsDoNotOvertakeTheEpochThatNumbersThem) {
+  TestStore test(TestStore::Options{});
+  FormatAndStart(test);
+  constexpr SliceId kOther{2};
+  ASSERT_EQ(test.Await(test.Start(kOther, Start(1))), DoneStatus::kOk);
+  for (uint64_t seq = 1; seq <= 5; ++seq) AppendBlocks(test, seq, 0, 1, 100 * seq);
+  test.Settle();
+  for (uint64_t seq = 1; seq <= 300; ++seq) {
+    test.Append(kOther, test.Write(Entry(1, seq), 0, 0, 1), seq);
+  }
+  test.Commit(kSlice, Entry(1, 2));
+  EpochStartRecord joining = Start(3);
+  joining.in_sync = false;
+  joining.end = Entry(1, 2);
+  joining.start = Seq(50);
+  test.Start(kSlice, joining);
+  ASSERT_TRUE(test.StepDisk());  // the first batch: it was on its way before
+  ASSERT_TRUE(test.StepDisk());  // the second one: full, and without the epoch's start
+  while (test.disk().pending() > 0) test.disk().Complete(0, DiskStatus::kIoError);
+  test.Crash(false);
+  ASSERT_TRUE(test.Open()) << test.store().error();
+  const SliceFacts* facts = test.store().Find(kSlice);
+  ASSERT_NE(facts, nullptr);
+  EXPECT_EQ(facts->started_epoch, Epoch(1));
+  EXPECT_LE(facts->commit_point, Entry(1, 2));
+  EXPECT_EQ(facts->last, Entry(1, 5));
+}
+
+TEST(StoreFaultTest, RottenEntryIsNotServedWhileItIsMovedInTheLog) {
+  TestStore test(TestStore::Options{});
+  FormatAndStart(test);
+  constexpr SliceId kOther{2};
+  ASSERT_EQ(test.Await(test.Start(kOther, Start(1))), DoneStatus::kOk);
+  AppendBlocks(test, 1, 0, 1, 100);  // not committed: it stays in the log
+  const uint64_t before = BatchOffsets(test.disk()).back();
+  test.disk().FlipBit((before + kBlockBytes + 100) * 8);
+  for (uint64_t seq = 1; seq <= 200; ++seq) {
+    const auto entry = test.Write(Entry(1, seq), 0, static_cast<uint32_t>(seq % 8 * 32), 32);
+    const Tag tag = test.Append(kOther, entry, seq);
+    while (!test.IsDone(tag)) {
+      EXPECT_EQ(test.Read(kSlice, TestKey(0), 0, 1), std::nullopt) << "after " << seq;
+      if (!test.StepDisk()) test.FireTimer();
+    }
+    test.Commit(kOther, Entry(1, seq));
+  }
+  EXPECT_GT(test.store().counters().checkpoints, 3u);
+  // It was moved, and not freed by moving of what is wrong with it.
+  EXPECT_NE(test.store().FindEntry(kSlice, Entry(1, 1)), nullptr);
+}
+
 }  // namespace
 }  // namespace gabion::store

@@ -183,12 +183,6 @@ void StoreImpl::PumpOpen(const Now& now, Output out) {
       Fail(error, out);
       return;
     }
-    // With the log full and idle, the drain before a checkpoint would wait for ever.
-    if (checkpointer_.phase() == Checkpointer::Phase::kDraining && log_.blocked() &&
-        !log_.in_flight() && memory) {
-      Fail("its log is too small for what is in flight", out);
-      return;
-    }
     memory &= destager_.Advance(TagBase(TagKind::kDestage), out.effects);
     if (!memory) memory_short_ = true;
     Maintain(now, out);
@@ -206,7 +200,7 @@ void StoreImpl::PumpOpen(const Now& now, Output out) {
 
 uint64_t StoreImpl::RoundSignature() const {
   // Not what rounds write themselves: a round must not be the reason for the next one.
-  return mix64(log_.queued_count() + 1) ^ mix64(changes_ + 2);
+  return mix64(log_.queued_count() + 1) ^ mix64(changes_ + 2) ^ mix64(log_.renumbered_count() + 3);
 }
 
 bool StoreImpl::RoundMadeProgress() {

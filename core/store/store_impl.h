@@ -61,6 +61,7 @@ class StoreImpl {
   State phase() const { return phase_; }
   const std::string& error() const { return error_; }
   DeviceId device() const { return identity_.device; }
+  uint64_t append_room() const { return log_.append_room(); }
   uint64_t log_position() const { return log_.durable_position(); }
   Counters counters() const { return counters_; }
   const Geometry& geometry() const { return geometry_; }

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <deque>
 #include <vector>
 
 #include "core/store/test_store.h"
@@ -61,6 +63,47 @@ TEST_F(StoreTest, DestagesCommittedEntriesWhenIdle) {
   test_.store().CheckInvariants(true);
   EXPECT_EQ(test_.Read(kSlice, TestKey(3), 10, 10), want);
   EXPECT_EQ(test_.store().capacity().extents_free, free_before);
+}
+
+// Clients that always have more to write, against a small log.
+TEST_F(StoreTest, FullLogMakesCallersWaitAndServesThemAll) {
+  FormatAndStart();
+  constexpr uint32_t kBlocks = 32;
+  constexpr uint64_t kChunks = 8;
+  constexpr uint64_t kEntries = 600;
+  constexpr uint64_t kNeeded = kBlocks * wire::kBlockBytes + kAppendOverheadBytes;
+  constexpr uint64_t kPerChunk = wire::kBlocksPerChunk / kBlocks;
+  std::deque<Tag> in_flight;
+  uint64_t appended = 0;
+  uint64_t committed = 0;
+  size_t most = 0;
+  while (committed < kEntries) {
+    while (appended < kEntries && test_.store().append_room() >= kNeeded) {
+      const uint64_t place = appended++ % (kChunks * kPerChunk);
+      const auto entry = test_.Write(Entry(1, appended), static_cast<uint32_t>(place / kPerChunk),
+                                     static_cast<uint32_t>(place % kPerChunk * kBlocks), kBlocks);
+      in_flight.push_back(test_.Append(kSlice, entry, appended * 1'000));
+    }
+    most = std::max(most, in_flight.size());
+    ASSERT_TRUE(test_.StepDisk() || test_.timer() != kNever) << test_.store().Dump();
+    if (in_flight.empty()) test_.FireTimer();
+    while (!in_flight.empty() && test_.IsDone(in_flight.front())) {
+      ASSERT_EQ(test_.Result(in_flight.front()), DoneStatus::kOk) << test_.store().error();
+      in_flight.pop_front();
+      test_.Commit(kSlice, Entry(1, ++committed));
+    }
+  }
+  EXPECT_GT(most, 16u);
+  EXPECT_GT(test_.store().counters().checkpoints, 10u);
+  test_.store().CheckInvariants(true);
+  test_.Crash(true);
+  Reopen();
+  for (uint64_t place = 0; place < kChunks * kPerChunk; ++place) {
+    const uint64_t last = kEntries - 1 - (kEntries - 1 - place) % (kChunks * kPerChunk);
+    const auto read = test_.Read(kSlice, TestKey(static_cast<uint32_t>(place / kPerChunk)),
+                                 static_cast<uint32_t>(place % kPerChunk * kBlocks), 1);
+    ASSERT_EQ(read, Stamps{(last + 1) * 1'000});
+  }
 }
 
 }  // namespace
