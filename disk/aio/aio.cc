@@ -149,10 +149,14 @@ AioDisks::Device* AioDisks::Find(DeviceIndex index) {
 }
 
 DeviceIndex AioDisks::FreeIndex() const {
-  for (size_t i = 1; i < devices_.size(); ++i) {
-    if (devices_[i].fd < 0) return static_cast<DeviceIndex>(i);
+  const size_t used = std::max(devices_.size(), outstanding_.size());
+  for (size_t i = 1; i < used; ++i) {
+    const bool open = i < devices_.size() && devices_[i].fd >= 0;
+    if (!open && (i >= outstanding_.size() || outstanding_[i] == 0)) {
+      return static_cast<DeviceIndex>(i);
+    }
   }
-  return static_cast<DeviceIndex>(std::max<size_t>(devices_.size(), 1));
+  return static_cast<DeviceIndex>(std::max<size_t>(used, 1));
 }
 
 Result<DeviceInfo> AioDisks::Open(DeviceIndex index, const std::string& path,
@@ -216,6 +220,9 @@ void AioDisks::Close(DeviceIndex index) {
 
 void AioDisks::Queue(const DiskEffect& effect, std::span<const Slice> slices) {
   CHECK_LE(slices.size(), kVectorsMax);
+  const auto index = static_cast<size_t>(effect.device);
+  if (outstanding_.size() <= index) outstanding_.resize(index + 1);
+  ++outstanding_[index];
   Device* device = Find(effect.device);
   if (device == nullptr) {
     immediate_.push_back({effect.device, effect.tag, DiskStatus::kDeviceGone});
@@ -372,6 +379,7 @@ void AioDisks::Collect(std::vector<DiskDoneEvent>& done) {
     }
   }
   done.reserve(events_.size());
+  for (const DiskDoneEvent& event : immediate_) --outstanding_[static_cast<size_t>(event.device)];
   done.insert(done.end(), immediate_.begin(), immediate_.end());
   immediate_.clear();
 }

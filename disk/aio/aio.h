@@ -49,7 +49,7 @@ class AioDisks {
   Result<DeviceInfo> Open(DeviceIndex index, const std::string& path, uint64_t create_bytes = 0);
   // Requests in flight complete; later ones give kDeviceGone.
   void Close(DeviceIndex index);
-  // A number that no open device has.
+  // A number that no open device has, nor one of whose requests is still to be collected.
   DeviceIndex FreeIndex() const;
 
   // Buffers stay referenced until the completion is collected.
@@ -96,6 +96,7 @@ class AioDisks {
   int event_fd_ = -1;
   uint32_t in_kernel_ = 0;
   std::vector<Device> devices_;                         // by DeviceIndex
+  std::vector<uint32_t> outstanding_;                   // by DeviceIndex: queued, not collected
   std::vector<std::unique_ptr<Operation>> operations_;  // all; reused with their capacity
   std::vector<Operation*> free_;
   Fifo<Operation*> waiting_;  // not yet submitted, in order

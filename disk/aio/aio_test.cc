@@ -165,5 +165,18 @@ TEST_F(AioDisksTest, AnUnreachableLimitOfRequestsSaysWhatToSet) {
   EXPECT_NE(limit.error().message.find("fs.aio-max-nr="), std::string::npos);
 }
 
+// A disk that hangs is closed, and what it was asked for comes back later: not to another device.
+TEST_F(AioDisksTest, NumberOfAClosedDeviceIsFreeOnlyWhenItsRequestsAreCollected) {
+  ASSERT_TRUE(disks_->Open(kDisk, Path("disk"), 1 << 20).has_value());
+  Queue(kDisk, DiskOp::kWrite, 0, {Filled(4096, 1)}, 7);
+  disks_->Submit();
+  disks_->Close(kDisk);
+  EXPECT_NE(disks_->FreeIndex(), kDisk);
+  Queue(kDisk, DiskOp::kRead, 0, {Filled(4096, 1)}, 8);  // to nobody
+  EXPECT_NE(disks_->FreeIndex(), kDisk);
+  EXPECT_EQ(Await(2).size(), 2u);
+  EXPECT_EQ(disks_->FreeIndex(), kDisk);
+}
+
 }  // namespace
 }  // namespace gabion::disk
