@@ -77,8 +77,11 @@ Result<void> Host::Start(const RoleFactory& make_role) {
   if (!state) return tl::unexpected(state.error());
   state_device_ = *state;
 
-  transport_ = std::make_unique<net::Transport>(reactor_.get(), &pool_, net::Transport::Options{},
-                                                options_.log);
+  // What is queued is in our buffers already: a limit below theirs would only cut links.
+  const net::Transport::Options transport{.queue_bytes_max =
+                                              std::max(net::Transport::Options().queue_bytes_max,
+                                                       2 * uint64_t{options_.memory_max_bytes})};
+  transport_ = std::make_unique<net::Transport>(reactor_.get(), &pool_, transport, options_.log);
   for (const Address& address : options_.listen) {
     Result<Address> bound = transport_->Listen(address);
     if (!bound) return tl::unexpected(bound.error());

@@ -256,6 +256,22 @@ void Slice::CopyFrom(uint32_t offset, std::span<const std::byte> bytes) {
   buffer_->slab->pool->stats.bytes_copied += bytes.size();
 }
 
+namespace {
+
+size_t ShareOf(size_t bytes_max, BufferUse use) {
+  switch (use) {
+    case BufferUse::kClient:
+      return bytes_max / 8 * 5;
+    case BufferUse::kPeer:
+      return bytes_max / 8 * 7;
+    case BufferUse::kOwn:
+      return bytes_max;
+  }
+  UNREACHABLE();
+}
+
+}  // namespace
+
 BufferPool::BufferPool(Options options)
     : state_(new internal::PoolState{.bytes_max = options.bytes_max}) {}
 
@@ -268,11 +284,12 @@ BufferPool::~BufferPool() {
   }
 }
 
-Slice BufferPool::Allocate(uint32_t size) {
+Slice BufferPool::Allocate(uint32_t size, BufferUse use) {
   CHECK_GT(size, 0);
   Stats& stats = state_->stats;
   const size_t capacity = CapacityFor(size);
-  if (stats.bytes_in_use > state_->bytes_max || capacity > state_->bytes_max - stats.bytes_in_use) {
+  const size_t share = ShareOf(state_->bytes_max, use);
+  if (stats.bytes_in_use > share || capacity > share - stats.bytes_in_use) {
     ++stats.refusals;
     return {};
   }

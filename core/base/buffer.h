@@ -77,6 +77,14 @@ class Slice {
   uint32_t size_ = 0;
 };
 
+// What a buffer is for. Work that others wait for must find memory when clients hold all that they
+// may have (R24): two servers full of writes would otherwise wait for each other's replicates.
+enum class BufferUse : uint8_t {
+  kClient,  // requests of clients: up to 5/8 of the budget
+  kPeer,    // between servers, and to finish requests: up to 7/8
+  kOwn,     // metadata, logs, destaging, heartbeats: all of it
+};
+
 // Hands out buffers of 512 B, 4 KiB, 8 KiB ... 1 MiB (the least that holds the request), and above
 // that of the size asked for, rounded up to 4 KiB. Free buffers up to 1 MiB are kept for reuse, so
 // after warm-up nothing is allocated from the heap. Small ones are cut from slabs, which double
@@ -113,7 +121,7 @@ class BufferPool {
   // 512 B when size <= 512). Empty when the budget is exhausted: wait for slices to go, or refuse
   // the work. The bytes are what the last user left, zeros at first: a run's bytes depend on the
   // run alone.
-  [[nodiscard]] Slice Allocate(uint32_t size);
+  [[nodiscard]] Slice Allocate(uint32_t size, BufferUse use = BufferUse::kOwn);
 
   // `size` <= kZeroesSizeMax read-only zero bytes, aligned to 4 KiB. Costs no memory and no budget;
   // never empty but for size 0.

@@ -88,6 +88,20 @@ TEST(BufferPool, GivesEmptySlicesWhenTheBudgetIsExhausted) {
   EXPECT_TRUE(BufferPool({.bytes_max = 0}).Allocate(1).empty());
 }
 
+TEST(BufferPool, KeepsMemoryBackForThoseWhomOthersWaitFor) {
+  BufferPool pool({.bytes_max = 32 * kKiB});
+  std::vector<Slice> held;
+  for (int i = 0; i < 5; ++i) held.push_back(pool.Allocate(4096, BufferUse::kClient));
+  EXPECT_FALSE(held.back().empty());
+  EXPECT_TRUE(pool.Allocate(4096, BufferUse::kClient).empty());
+  for (int i = 0; i < 2; ++i) held.push_back(pool.Allocate(4096, BufferUse::kPeer));
+  EXPECT_FALSE(held.back().empty());
+  EXPECT_TRUE(pool.Allocate(4096, BufferUse::kPeer).empty());
+  held.push_back(pool.Allocate(4096, BufferUse::kOwn));
+  EXPECT_FALSE(held.back().empty());
+  EXPECT_TRUE(pool.Allocate(4096, BufferUse::kOwn).empty());
+}
+
 TEST(BufferPool, KeptBuffersMakeRoomForOtherSizes) {
   BufferPool pool({.bytes_max = 16 * kKiB});
   {

@@ -152,7 +152,7 @@ bool Io::Prepare(Context& context, Request& request) {
     request.gathers = request.op == UserOp::kRead && first.length_bytes < length;
   }
   if (request.gathers) {
-    request.payload = options_.pool->Allocate(static_cast<uint32_t>(length));
+    request.payload = options_.pool->Allocate(static_cast<uint32_t>(length), BufferUse::kClient);
     if (request.payload.empty()) {
       ArmPauseTimer(context, context.now.boot + kMemoryPause);
       return false;

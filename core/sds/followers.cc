@@ -145,7 +145,7 @@ void Primary::LoadEntry(Context& ctx, InFlight& entry, size_t index) {
   store::Store* store = StoreOf(ctx);
   if (store == nullptr) return;
   const uint32_t bytes = uint32_t{entry.header.block_count} * wire::kBlockBytes;
-  Slice target = ctx.node.resources.pool->Allocate(bytes);
+  Slice target = ctx.node.resources.pool->Allocate(bytes, BufferUse::kPeer);
   if (target.empty()) {
     ctx.node.WakeAt(key_, SaturatingAdd(ctx.now.boot, kPoolPause));
     return;

@@ -269,7 +269,7 @@ void JoinSource::ReadExtent(Context& ctx, Primary& primary, Copy& copy) {
     SendExtent(ctx, primary, copy, Slice());
     return;
   }
-  Slice target = ctx.node.resources.pool->Allocate(wire::kExtentBytes);
+  Slice target = ctx.node.resources.pool->Allocate(wire::kExtentBytes, BufferUse::kPeer);
   if (target.empty()) {
     ctx.node.WakeAt(primary.key_, SaturatingAdd(ctx.now.boot, kPoolPause));
     return;
@@ -315,7 +315,7 @@ void JoinSource::SendExtent(Context& ctx, Primary& primary, Copy& copy, const Sl
   Slice payload = data;
   const auto blocks = static_cast<uint32_t>(std::popcount(copy.present));
   if (blocks > 0 && blocks < wire::kBlocksPerExtent) {
-    payload = ctx.node.resources.pool->Allocate(blocks * wire::kBlockBytes);
+    payload = ctx.node.resources.pool->Allocate(blocks * wire::kBlockBytes, BufferUse::kPeer);
     if (payload.empty()) {
       copy.phase = Copy::Phase::kAwaitingBuffer;
       ctx.node.WakeAt(primary.key_, SaturatingAdd(ctx.now.boot, kPoolPause));

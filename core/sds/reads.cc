@@ -17,8 +17,8 @@ void Primary::BeginRead(Context& ctx, SlotTag tag, Request& request) {
     Refuse(ctx, tag, Status::kUnavailable);
     return;
   }
-  Slice target =
-      ctx.node.resources.pool->Allocate(uint32_t{request.block_count} * wire::kBlockBytes);
+  Slice target = ctx.node.resources.pool->Allocate(
+      uint32_t{request.block_count} * wire::kBlockBytes, BufferUse::kClient);
   if (target.empty()) {
     Refuse(ctx, tag, Status::kBusy);
     return;

@@ -91,8 +91,8 @@ void Secondary::OnFetchEntry(Context& ctx, ConnId conn, const wire::FetchEntry& 
     ctx.effects.Send(conn, reply);
     return;
   }
-  Slice target =
-      ctx.node.resources.pool->Allocate(uint32_t{header->block_count} * wire::kBlockBytes);
+  Slice target = ctx.node.resources.pool->Allocate(
+      uint32_t{header->block_count} * wire::kBlockBytes, BufferUse::kPeer);
   if (target.empty()) {
     reply.status = Status::kBusy;
     ctx.effects.Send(conn, reply);

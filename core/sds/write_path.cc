@@ -134,8 +134,10 @@ void Primary::BeginMerge(Context& ctx, SlotTag tag, Request& request) {
   const bool first = request.target.offset_bytes % wire::kBlockBytes != 0;
   const bool last =
       request.end_bytes() % wire::kBlockBytes != 0 && !(first && request.block_count == 1);
-  if (first) request.merge_first = ctx.node.resources.pool->Allocate(wire::kBlockBytes);
-  if (last) request.merge_last = ctx.node.resources.pool->Allocate(wire::kBlockBytes);
+  if (first)
+    request.merge_first = ctx.node.resources.pool->Allocate(wire::kBlockBytes, BufferUse::kPeer);
+  if (last)
+    request.merge_last = ctx.node.resources.pool->Allocate(wire::kBlockBytes, BufferUse::kPeer);
   if ((first && request.merge_first.empty()) || (last && request.merge_last.empty())) {
     Refuse(ctx, tag, Status::kBusy);
     return;
@@ -182,7 +184,7 @@ void Primary::OnMergeRead(Context& ctx, const Op& op, store::DoneStatus status) 
 
 bool Primary::FinishMerge(Context& ctx, Request& request) {
   const uint32_t bytes = uint32_t{request.block_count} * wire::kBlockBytes;
-  Slice whole = ctx.node.resources.pool->Allocate(bytes);
+  Slice whole = ctx.node.resources.pool->Allocate(bytes, BufferUse::kPeer);
   if (whole.empty()) return false;
   const std::span<std::byte> to = whole.mutable_span();
   const uint32_t head = request.target.offset_bytes % wire::kBlockBytes;

@@ -203,7 +203,7 @@ bool NbdSession::TakePayload() {
   const uint64_t offset = command.offset + command.taken_bytes;
   if (part_.empty()) {
     part_filled_ = 0;
-    part_ = options_.pool->Allocate(PartLength(offset, rest));
+    part_ = options_.pool->Allocate(PartLength(offset, rest), BufferUse::kClient);
     if (part_.empty()) return false;  // asked again by Resume()
   }
   const size_t size = std::min<size_t>(part_.size() - part_filled_, Buffered().size());

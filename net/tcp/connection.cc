@@ -27,6 +27,7 @@ Connection::Connection(Transport* transport, ConnId id, int fd, DialTag dial, co
       dial_(dial),
       peer_(peer),
       connected_(connected),
+      use_(dial != 0 ? BufferUse::kPeer : BufferUse::kClient),
       staging_(kStagingBytes) {
   static_assert(kStagingBytes > wire::kFrameHeaderBytes + wire::kBodyBytesMax);
 }
@@ -143,7 +144,7 @@ bool Connection::Parse() {
 
 bool Connection::StartPayload() {
   payload_filled_ = 0;
-  payload_ = transport_->pool_->Allocate(header_.payload_bytes);
+  payload_ = transport_->pool_->Allocate(header_.payload_bytes, use_);
   if (payload_.empty()) {
     phase_ = Phase::kAwaitingMemory;
     transport_->stalled_.push_back(id_);
@@ -173,6 +174,10 @@ void Connection::Deliver() {
     return;
   }
   ++transport_->counters_.messages_received;
+  if (const auto* hello = std::get_if<wire::Hello>(&message->body)) {
+    const bool server = hello->role == wire::PeerRole::kSds || hello->role == wire::PeerRole::kMdm;
+    if (server) use_ = BufferUse::kPeer;
+  }
   if (!closing_) transport_->events_.push_back(MessageEvent{id_, std::move(*message)});
 }
 

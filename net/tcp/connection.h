@@ -58,6 +58,7 @@ class Connection : public FdHandler {
   uint32_t watched_ = 0;
 
   Phase phase_ = Phase::kHead;
+  BufferUse use_;  // of payloads: who is at the other end
   std::vector<std::byte> staging_;
   size_t staged_begin_ = 0;
   size_t staged_end_ = 0;

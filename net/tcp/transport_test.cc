@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -173,8 +174,8 @@ TEST_F(TransportTest, AFrameCutOffInTheMiddleIsNeverDelivered) {
 }
 
 TEST_F(TransportTest, AReceiverShortOfMemoryWaitsAndGoesOn) {
-  // Room for two payloads; six are sent, and the test holds each for a while.
-  BufferPool small({.bytes_max = 2 * wire::kDataBytesMax});
+  // Room for two payloads of clients; six are sent, and the test holds each for a while.
+  BufferPool small({.bytes_max = 4 * wire::kDataBytesMax});
   Transport receiver(reactor_.get(), &small, {}, [](Severity, const std::string&) {});
   Result<Address> bound = receiver.Listen(Address::V4(127, 0, 0, 1, 0));
   ASSERT_TRUE(bound.has_value());
@@ -202,6 +203,43 @@ TEST_F(TransportTest, AReceiverShortOfMemoryWaitsAndGoesOn) {
   }
   EXPECT_EQ(received, 6);
   EXPECT_GT(small.stats().refusals, 0u) << "memory was never short: the test tested nothing";
+}
+
+TEST_F(TransportTest, ClientsThatHoldAllTheirMemoryDoNotStopAServersReplicate) {
+  BufferPool small({.bytes_max = 4 * wire::kDataBytesMax});
+  Transport receiver(reactor_.get(), &small, {}, [](Severity, const std::string&) {});
+  Result<Address> bound = receiver.Listen(Address::V4(127, 0, 0, 1, 0));
+  ASSERT_TRUE(bound.has_value());
+  client_->Connect(1, *bound);
+  const ConnId client = std::get<ConnectedEvent>(Await(*client_, 1).at(0)).conn;
+  client_->Connect(2, *bound);
+  const ConnId server = std::get<ConnectedEvent>(Await(*client_, 1).at(0)).conn;
+  for (int i = 0; i < 6; ++i) client_->Send(client, Write(wire::kDataBytesMax, i));
+  std::vector<Event> held;  // for ever
+  const auto turn = [&] {
+    client_->Flush();
+    reactor_->Wait(ReadClock().boot + std::chrono::milliseconds(20));
+    receiver.TakeEvents(held);
+    receiver.Resume();
+    receiver.Flush();
+  };
+  const Instant end = ReadClock().boot + kPatience;
+  while (!receiver.stalled() && ReadClock().boot < end) turn();
+  ASSERT_TRUE(receiver.stalled());
+  wire::Hello hello;
+  hello.role = wire::PeerRole::kSds;
+  client_->Send(server, {hello, Slice()});
+  client_->Send(server, Write(wire::kDataBytesMax, 77));
+  const auto arrived = [&] {
+    return std::any_of(held.begin(), held.end(), [](const Event& event) {
+      const auto* message = std::get_if<MessageEvent>(&event);
+      return message != nullptr && !message->message.payload.empty() &&
+             message->message.payload.span()[0] == std::byte(77);
+    });
+  };
+  while (!arrived() && ReadClock().boot < end) turn();
+  EXPECT_TRUE(arrived());
+  EXPECT_TRUE(receiver.stalled()) << "the clients' memory was given back";
 }
 
 TEST_F(TransportTest, APortInUseIsRefusedWithTheWayOut) {
