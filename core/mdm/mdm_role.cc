@@ -245,6 +245,11 @@ void MdmRole::OnApplied(const Now& now, const proto::Command& command, const Cha
 }
 
 // R12, checked against the ledger of leases just before an epoch takes effect.
+void MdmRole::StopRenewing(SdsId primary) {
+  taking_[primary] = UINT64_MAX;
+  leases_.SetTaking(primary, true);
+}
+
 void MdmRole::CheckMayTake(const Now& now, const proto::Command& command) const {
   if (!command.has_change_slices() && !command.has_force_slice()) return;
   if (PLANTED_BUG("R12-promote-before-lease-over")) return;
@@ -291,8 +296,7 @@ bool MdmRole::ProposeSlices(const Now& now, const View& view, std::vector<SliceS
     }
     const Member& before = old.primary;
     if (slice.primary.device == before.device) continue;
-    taking_[before.sds] = UINT64_MAX;
-    leases_.SetTaking(before.sds, true);
+    StopRenewing(before.sds);
   }
   Propose(now, std::move(command), {}, effects);
   return true;

@@ -99,6 +99,8 @@ class MdmRole final : public Role {
   bool ProposeSlices(const Now& now, const View& view, std::vector<SliceState> slices,
                      Effects& effects);
   void SetTimer(const Now& now, Effects& effects);
+  // R21: no grant until it has applied what the next command makes of it.
+  void StopRenewing(SdsId primary);
   void CheckMayTake(const Now& now, const proto::Command& command) const;
   View MakeView(const Now& now) const;
 

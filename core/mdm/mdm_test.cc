@@ -305,6 +305,40 @@ TEST(Mdm, AForcedCopyServesUnderANewIssuer) {
   EXPECT_EQ(after.slices_degraded(), 1u);
 }
 
+TEST(Mdm, APrimaryThatWakesWhileItsSliceIsForcedGetsNoLease) {
+  TestCluster cluster;
+  cluster.Build(2, 1);
+  ASSERT_EQ(cluster.WriteAll(), 1u);
+  const bool first = cluster.Status(true).slices(0).primary().sds() == cluster.sds(0).id;
+  const size_t primary = first ? 0 : 1;
+  cluster.Kill(1 - primary);
+  cluster.Advance(seconds(2));
+  cluster.WriteAll();
+  cluster.Advance(seconds(1));
+  ASSERT_EQ(cluster.WriteAll(), 1u);  // alone
+  cluster.sds(primary).paused = true;
+  cluster.StartSds(1 - primary);
+  cluster.Advance(seconds(3));
+  const proto::ClusterStatus status = cluster.Status(true);
+  ASSERT_EQ(status.slices_unavailable(), 1u);
+  const uint64_t lost = status.slices(0).primary().device();
+  const uint64_t other =
+      status.devices(0).id() == lost ? status.devices(1).id() : status.devices(0).id();
+  proto::AdminRequest request = cluster.Request();
+  request.mutable_slice_force()->set_slice(status.slices(0).slice());
+  request.mutable_slice_force()->set_device(other);
+  request.mutable_slice_force()->set_accept_data_loss(true);
+  cluster.hold_disk = true;  // the command is proposed, and not durable
+  EXPECT_FALSE(cluster.Admin(request).has_value());
+  cluster.sds(primary).paused = false;
+  cluster.Advance(milliseconds(700));
+  EXPECT_EQ(cluster.WriteAll(), 0u);
+  cluster.hold_disk = false;
+  cluster.Settle();
+  cluster.Advance(seconds(1));
+  EXPECT_EQ(cluster.Status(true).slices(0).primary().device(), other);
+}
+
 TEST(Mdm, AFailedDeviceReleasesItsSlicesAtOnceWhileItsSdsLives) {
   TestCluster cluster;
   cluster.Build(3, 16);

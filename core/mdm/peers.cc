@@ -314,6 +314,14 @@ void MdmRole::BeginAdminCommand(const Now& now, AdminCommand admin, Effects& eff
     effects.Log(Severity::kInfo,
                 absl::StrCat("command of ", admin.request.user().substr(0, 64), ": ",
                              decision.command.ShortDebugString().substr(0, 256)));
+    if (decision.command.has_force_slice()) {
+      // R21: it may be frozen, and wake while this is on its way.
+      const proto::ForceSlice& force = decision.command.force_slice();
+      const SliceState* slice = repository_.FindSlice(SliceId(force.slice()));
+      if (slice != nullptr && slice->primary.device != DeviceId(force.member().device())) {
+        StopRenewing(slice->primary.sds);
+      }
+    }
     Propose(now, std::move(decision.command), std::move(admin), effects);
   } else if (decision.reply->code() == proto::AdminReply::OK) {
     FinishAdminCommand(now, admin, decision.reply->id(), effects);  // done before

@@ -10,7 +10,10 @@
 namespace gabion::mdm {
 namespace {
 
-constexpr Duration kRetryDelay = std::chrono::seconds(1);
+constexpr Duration kRetryDelay = std::chrono::seconds(1);  // doubled with each failure
+constexpr uint32_t kDoublingsMax = 6;                      // about a minute
+// So many, and the delay over: the former member is alive, but not for the primary.
+constexpr uint32_t kFormerFailuresMax = 4;
 
 }  // namespace
 
@@ -58,10 +61,12 @@ void Rebuild::Observe(const View& view) {
   for (const SliceId id : joining_) {
     if (joining.contains(id)) continue;
     const SliceState* slice = view.repository.FindSlice(id);
-    if (slice != nullptr && !slice->secondary) retry_at_[id] = view.now + kRetryDelay;
+    if (slice == nullptr || slice->secondary) continue;
+    Failures& failures = failures_[id];
+    failures.retry_at = view.now + kRetryDelay * (1 << std::min(failures.count, kDoublingsMax));
+    ++failures.count;
   }
   joining_ = std::move(joining);
-  absl::erase_if(retry_at_, [&](const auto& entry) { return entry.second <= view.now; });
 
   auto at = degraded_since_.begin();
   for (const auto& [id, slice] : view.repository.slices()) {
@@ -76,6 +81,8 @@ void Rebuild::Observe(const View& view) {
     }
   }
   degraded_since_.erase(at, degraded_since_.end());
+  absl::erase_if(failures_,
+                 [&](const auto& entry) { return !degraded_since_.contains(entry.first); });
 }
 
 std::vector<SliceState> Rebuild::Decide(const View& view, size_t max) const {
@@ -102,7 +109,9 @@ std::vector<SliceState> Rebuild::Decide(const View& view, size_t max) const {
       continue;
     }
 
-    if (retry_at_.contains(id)) continue;
+    const auto failures = failures_.find(id);
+    const bool failed_before = failures != failures_.end();
+    if (failed_before && view.now < failures->second.retry_at) continue;
     auto [at, is_new] = plans.try_emplace(slice->pool);
     std::vector<plan::Device>& devices = at->second;
     if (is_new) devices = PlanDevices(view, slice->pool, true);
@@ -110,7 +119,9 @@ std::vector<SliceState> Rebuild::Decide(const View& view, size_t max) const {
     if (source == devices.end() || source->joins >= options_.joins_per_device_max) continue;
 
     auto target = devices.end();
-    if (slice->former.valid()) target = device_of(devices, slice->former);
+    const bool former_fails =
+        waited && failed_before && failures->second.count >= kFormerFailuresMax;
+    if (slice->former.valid() && !former_fails) target = device_of(devices, slice->former);
     if (target != devices.end()) {
       if (target->joins >= options_.joins_per_device_max) continue;
     } else {

@@ -42,9 +42,14 @@ class Rebuild {
   // Since when the slice has not had two acting copies. Volatile: a restarted manager waits anew.
   absl::btree_map<SliceId, Instant> degraded_since_;
   // Slices with a joining member, and until when those whose joining ended without success wait:
-  // a target that is full, or keeps failing, must not cost an epoch with every heartbeat.
+  // a target that is full, or keeps failing, must not cost an epoch, and an item of the slice's
+  // history, with every heartbeat.
+  struct Failures {
+    uint32_t count = 0;
+    Instant retry_at;
+  };
   absl::btree_set<SliceId> joining_;
-  absl::btree_map<SliceId, Instant> retry_at_;
+  absl::btree_map<SliceId, Failures> failures_;  // until the slice has both copies again
 };
 
 }  // namespace gabion::mdm

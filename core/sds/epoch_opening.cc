@@ -86,7 +86,10 @@ void Primary::OpenOnDevice(Context& ctx, store::Store& store) {
   const store::SliceFacts* facts = store.Find(key_.slice);
   self_ = facts == nullptr ? Lineage() : LineageOf(*facts);
   if (facts != nullptr && facts->needs_resync) {
-    if (joined_ != self_.started) {
+    // A new issuer without other members: somebody chose this copy, and accepts what it lacks
+    // (R13).
+    const bool forced = config_.issuer != self_.issuer && !config_.secondary && !config_.joining;
+    if (joined_ != self_.started && !forced) {
       BecomeNeedsResync(ctx, /*self=*/true, "its log was damaged, or it was told so");
       return;
     }

@@ -242,7 +242,10 @@ bool Primary::Owed(const Follower& follower) const {
     case Follower::State::kTailKnown:
       return phase_ == Phase::kAwaitingFetch;
     case Follower::State::kActive:
-      return follower.acked < last_seq() || (&follower == &joining_ && join_.stream_owed());
+      if (follower.acked < last_seq()) return true;
+      // A joining that cannot be reached is given up, also when nobody writes.
+      return &follower == &joining_ &&
+             (join_.stream_owed() || (join_.forwards() && !follower.conn.valid()));
     case Follower::State::kStopped:
       return follower.acked < last_seq() || !serving();
   }

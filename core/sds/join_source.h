@@ -49,7 +49,8 @@ class JoinSource {
   // R19: nothing is acknowledged that T does not have.
   bool binding() const { return phase_ == Phase::kComplete; }
   bool forwards() const { return phase_ != Phase::kIdle && phase_ != Phase::kFailed; }
-  bool stream_owed() const { return !unacked_.empty() && unacked_.front().sent; }
+  // Sent or not: locks are held for it.
+  bool stream_owed() const { return !unacked_.empty() || query_sent_; }
   const JoinBase& base() const { return base_; }
   void set_base(const JoinBase& base) { base_ = base; }
   uint32_t progress_permille() const { return progress_; }
