@@ -46,7 +46,7 @@ bool Leases::TryGrant(SdsId sds, const Fence& fence, Instant now) {
   if (state.handed_back) return false;
   if (state.taking && !PLANTED_BUG("R21-renew-while-taking")) return false;
   const bool gap = now >= state.until || state.running_since == kNever;
-  if (fence.lacking && !PLANTED_BUG("R6-grant-without-fence")) {
+  if (fence.lacking) {
     // The grace is for an SDS whose lease has run on since before the fence: it had every earlier
     // fence, and gets a moment to apply this one without a stall.
     if (gap || state.running_since >= fence.committed_at) return false;

@@ -382,7 +382,8 @@ bool MdmRole::IsAnswerDue(const Now& now, Waiting& waiting, proto::AdminReply& r
         ": see `gabion status` and the log of that SDS"));
     return true;
   }
-  const bool drained = waiting.await == Await::kAccessDrained;
+  const bool drained =
+      waiting.await == Await::kAccessDrained && !PLANTED_BUG("R6-drain-not-awaited");
   std::erase_if(waiting.lacking, [&](const std::pair<SdsId, uint64_t>& item) {
     const auto& [sds, version] = item;
     if (repository_.FindSds(sds) == nullptr) return true;

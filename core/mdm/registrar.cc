@@ -4,7 +4,6 @@
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
-#include "core/base/bug.h"
 #include "core/base/check.h"
 #include "core/base/mix.h"
 #include "core/role/address.h"
@@ -18,7 +17,7 @@ bool IsReportOf(const SliceState& slice, const proto::SliceReport& report, SdsId
                 Incarnation incarnation) {
   if (slice.primary.sds != sds || slice.primary.incarnation != incarnation) return false;
   if (Incarnation(report.primary_incarnation()) != incarnation) return false;
-  return Epoch(report.epoch()) == slice.epoch || PLANTED_BUG("R20-report-of-an-older-epoch");
+  return Epoch(report.epoch()) == slice.epoch;
 }
 
 bool Names(const proto::SliceReport& report, const Member& member) {

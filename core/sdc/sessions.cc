@@ -144,7 +144,14 @@ void Io::OnLinkChange(Context& context, SdsSession& session, Link::Change change
       for (SlotTag tag : Collect([&](const Part& part) {
              return part.state == PartState::kSent && part.session == session.index;
            })) {
-        parts_.Find(tag)->state = PartState::kUnconfirmed;
+        Part* part = parts_.Find(tag);
+        if (PLANTED_BUG("R10-retry-without-confirmation")) {
+          if (part == nullptr) continue;
+          RetireAttempt(*part);
+          TrySend(context, tag);
+          continue;
+        }
+        part->state = PartState::kUnconfirmed;
       }
       session.owed = 0;
       session.wants_sign = false;
@@ -201,16 +208,6 @@ void Io::WatchSession(Context& context, SdsSession& session) {
   const Duration silent = context.now.boot - session.silent_since;
   session.wants_sign = silent >= options_.connection_timeout / 3;
   if (silent < options_.connection_timeout) return;
-  if (PLANTED_BUG("R10-retry-without-confirmation")) {
-    session.silent_since = context.now.boot;
-    for (SlotTag tag : Collect([&](const Part& part) {
-           return part.state == PartState::kSent && part.session == session.index;
-         })) {
-      RetireAttempt(*parts_.Find(tag));
-      TrySend(context, tag);
-    }
-    return;
-  }
   GiveUp(context, session, "silent for " + ToString(silent) + " while it owes answers");
 }
 

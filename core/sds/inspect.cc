@@ -15,4 +15,12 @@ void AppendServedSlices(const Role& sds, const Now& now, std::vector<SliceId>* s
   }
 }
 
+void AppendPrimaryEpochs(const Role& sds, std::vector<std::pair<SliceId, Epoch>>* epochs) {
+  for (const auto& [key, replica] : static_cast<const SdsRole&>(sds).node().replicas) {
+    if (replica->primary != nullptr) {
+      epochs->push_back({replica->config.slice, replica->config.epoch});
+    }
+  }
+}
+
 }  // namespace gabion::sds

@@ -1,6 +1,7 @@
 // What checkers outside the product may ask an SDS role about itself. Reads only.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "core/base/ids.h"
@@ -11,5 +12,8 @@ namespace gabion::sds {
 
 // The slices for which this role, made by MakeSds, would admit client requests at `now`, in order.
 void AppendServedSlices(const Role& sds, const Now& now, std::vector<SliceId>* slices);
+
+// The slices in which this role acts as primary, serving or not, and the epochs in which it does.
+void AppendPrimaryEpochs(const Role& sds, std::vector<std::pair<SliceId, Epoch>>* epochs);
 
 }  // namespace gabion::sds

@@ -121,12 +121,17 @@ JoinBase FindJoinBase(const Lineage& target, Epoch target_in_sync,
   for (size_t i = ChainSize(target); i > 0; --i) {
     const Link link = ChainAt(target, i - 1);
     if (link.epoch > target_in_sync) continue;
-    // How far the target got in it, carried-over entries included.
-    const uint64_t reached =
-        i - 1 == target.history.size() ? target.last : target.history[i - 1].last.value();
+    // How far the target got in it, by the names of that epoch. What it carried over into an epoch
+    // that the source never saw has other names, and is void in a joining.
+    uint64_t reached = target.last;
+    if (i - 1 < target.history.size()) {
+      const wire::HistoryItem& ended = target.history[i - 1];
+      const bool counts_all = PLANTED_BUG("join-base-counts-carried-over");
+      reached = (counts_all ? ended.last : ended.end.seq).value();
+    }
     for (const wire::HistoryItem& item : source_history) {
       if (item.epoch == link.epoch && item.issuer == link.issuer) {
-        // Rolled back: what it lacks of this epoch would count as common.
+        // What it lacks of this epoch would count as common, and would not be copied.
         if (reached < item.end.seq.value()) break;
         return {.epoch = link.epoch, .issuer = link.issuer, .end = item.end};
       }

@@ -65,7 +65,8 @@ struct Common {
 std::optional<Common> FindCommon(const Lineage& a, const Lineage& b);
 
 // Of the replicas' youngest common epoch for a joining: not above what T was in sync with, and one
-// of which T holds everything that was committed (a rolled-back device does not).
+// of which T holds everything that the source knew to be committed, under the names of that epoch
+// (a rolled-back device does not; nor does one that carried entries over without the source).
 struct JoinBase {
   Epoch epoch;  // 0: nothing in common, everything is copied
   uint64_t issuer = 0;

@@ -129,6 +129,16 @@ TEST(JoinBase, IsOlderThanAnEpochOfWhichTheTargetLacksCommittedEntries) {
   EXPECT_EQ(FindJoinBase(At({}, 4, 0, 1), Epoch(4), source).epoch, Epoch());
 }
 
+// T started epoch 5 alone and carried (4, 3) over, which the source knew to be committed. As (5, 1)
+// it is void in the joining, and the source's chunk was last modified in epoch 4.
+TEST(JoinBase, IsOlderThanAnEpochWhoseCommittedEntriesTheTargetCarriedOverAlone) {
+  const std::vector<wire::HistoryItem> source = {Ended(3, 7, 7), Ended(4, 3, 3), Ended(6, 1, 1)};
+  EXPECT_EQ(FindJoinBase(At({Ended(3, 7, 7), Ended(4, 2, 3)}, 5, 0, 1), Epoch(5), source).epoch,
+            Epoch(3));
+  EXPECT_EQ(FindJoinBase(At({Ended(3, 7, 7), Ended(4, 3, 3)}, 5, 0, 0), Epoch(5), source).epoch,
+            Epoch(4));
+}
+
 TEST(History, FromOutsideIsCheckedAndForgetsItsOldestItems) {
   EXPECT_TRUE(ValidHistory(std::vector{Ended(1, 0, 2), Ended(3, 1, 1)}, Epoch(4)));
   EXPECT_FALSE(ValidHistory(std::vector{Ended(3, 0, 2), Ended(1, 1, 1)}, Epoch(4)));

@@ -28,26 +28,74 @@ SectorRegister::Version* SectorRegister::Find(Stamp stamp) {
   return nullptr;
 }
 
-void SectorRegister::OnWriteStart(Stamp stamp, bool zeroes, TrueTime start) {
+// A version V is dead when another one, U, was there later (the write of U began, or a read that
+// returned it, when V had taken effect for sure) and was there for sure before all requests in
+// flight began. None of them may return V then. And V's zone conflicts with none that can still
+// change: those of living versions end behind the last start of V, or V would have killed them.
+void SectorRegister::Forget(TrueTime oldest_start) {
+  const auto certain = [oldest_start](const Version& v) { return v.first_finish < oldest_start; };
+  const Version* latest = nullptr;  // of those that are certainly there
+  TrueTime second = -1;
+  for (const Version& version : versions_) {
+    if (!certain(version)) continue;
+    if (latest == nullptr || version.last_start > latest->last_start) {
+      if (latest != nullptr) second = std::max(second, latest->last_start);
+      latest = &version;
+    } else {
+      second = std::max(second, version.last_start);
+    }
+  }
+  if (latest != nullptr) {
+    const Stamp of_latest = latest->stamp;
+    const TrueTime first = latest->last_start;
+    std::erase_if(versions_, [&](const Version& version) {
+      if (!certain(version) && version.first_finish != INT64_MAX) return false;
+      const TrueTime bound = std::min(version.first_finish, version.effect_by);
+      return bound < (version.stamp == of_latest ? second : first);
+    });
+  }
+  forget_at_ = std::max(kForgetMin, static_cast<uint32_t>(2 * versions_.size()));
+}
+
+void SectorRegister::OnWriteStart(Stamp stamp, bool zeroes, TrueTime start, TrueTime oldest_start) {
   Begin();
   CHECK_NE(stamp, kZeroStamp);
+  if (versions_.size() >= forget_at_) Forget(oldest_start);
   versions_.push_back(
       {.stamp = stamp, .zeroes = zeroes, .write_start = start, .last_start = start});
 }
 
 std::string SectorRegister::OnWriteEnd(Stamp stamp, TrueTime end) {
   Version* version = Find(stamp);
-  CHECK(version != nullptr);
-  version->first_finish = std::min(version->first_finish, end);
+  if (version == nullptr) {
+    return "the write of stamp " + HexId(stamp) +
+           " succeeded, although it was over before something that was read later";
+  }
+  version->first_finish = std::min(version->bound(), end);
   return CheckZone(*version);
+}
+
+void SectorRegister::OnWriteFailed(Stamp stamp, TrueTime when) {
+  Version* version = Find(stamp);
+  if (version != nullptr) version->effect_by = std::min(version->effect_by, when);
 }
 
 const SectorRegister::Version* SectorRegister::OverwrittenBefore(const Version& version,
                                                                  TrueTime when) const {
   for (const Version& other : versions_) {
-    if (other.write_start > version.first_finish && other.first_finish < when) return &other;
+    if (other.write_start > version.bound() && other.first_finish < when) return &other;
   }
   return nullptr;
+}
+
+void SectorRegister::OnWriteFenced(Stamp stamp, TrueTime when) {
+  Version* version = Find(stamp);
+  if (version != nullptr) version->fenced_at = std::min(version->fenced_at, when);
+}
+
+void SectorRegister::OnWriteAllowed(Stamp stamp) {
+  Version* version = Find(stamp);
+  if (version != nullptr) version->fenced_at = INT64_MAX;
 }
 
 std::string SectorRegister::OnRead(Stamp stamp, TrueTime start, TrueTime end) {
@@ -66,13 +114,14 @@ std::string SectorRegister::OnRead(Stamp stamp, TrueTime start, TrueTime end) {
   } else {
     version = Find(stamp);
     if (version == nullptr || version->zeroes) {
-      return "a read returned stamp " + HexId(stamp) + ", which nobody wrote here";
+      return "a read returned stamp " + HexId(stamp) +
+             ", which nobody wrote here, or was overwritten long ago";
     }
     if (version->write_start > end) {
       return "a read returned stamp " + HexId(stamp) + " before it was written";
     }
   }
-  version->first_finish = std::min(version->first_finish, end);
+  version->first_finish = std::min(version->bound(), end);
   version->last_start = std::max(version->last_start, start);
   return CheckZone(*version);
 }
@@ -113,7 +162,9 @@ std::string SectorRegister::MayHold(Stamp stamp) const {
     if (by == nullptr) return {};
     overwriter = by;
   }
-  if (overwriter == nullptr) return "stamp " + HexId(stamp) + ", which nobody wrote here";
+  if (overwriter == nullptr) {
+    return "stamp " + HexId(stamp) + ", which nobody wrote here, or was overwritten long ago";
+  }
   return "stamp " + HexId(stamp) + ", although stamp " + HexId(overwriter->stamp) +
          " was acknowledged or read after it";
 }
@@ -123,7 +174,10 @@ std::string SectorRegister::Describe() const {
   for (const Version& version : versions_) {
     text += "  stamp " + HexId(version.stamp) + (version.zeroes ? " (zeroes)" : "") +
             ": written from " + TimeText(version.write_start) + ", first finish " +
-            TimeText(version.first_finish) + ", last start " + TimeText(version.last_start) + "\n";
+            TimeText(version.first_finish) + ", last start " + TimeText(version.last_start) +
+            (version.effect_by == INT64_MAX ? "" : ", failed " + TimeText(version.effect_by)) +
+            (version.fenced_at == INT64_MAX ? "" : ", fenced " + TimeText(version.fenced_at)) +
+            "\n";
   }
   return text;
 }

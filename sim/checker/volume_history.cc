@@ -11,10 +11,10 @@ std::string VolumeHistory::Report(uint64_t sector, const std::string& what) cons
 }
 
 void VolumeHistory::WriteStarted(Stamp stamp, bool zeroes, uint64_t first, uint64_t count,
-                                 TrueTime start) {
+                                 TrueTime start, TrueTime oldest_start) {
   CHECK_LE(first + count, sectors_.size());
   for (uint64_t i = first; i < first + count; ++i) {
-    sectors_[i].OnWriteStart(stamp, zeroes, start);
+    sectors_[i].OnWriteStart(stamp, zeroes, start, oldest_start);
   }
 }
 
@@ -24,6 +24,18 @@ std::string VolumeHistory::WriteEnded(Stamp stamp, uint64_t first, uint64_t coun
     if (!wrong.empty()) return Report(i, wrong);
   }
   return {};
+}
+
+void VolumeHistory::WriteFailed(Stamp stamp, uint64_t first, uint64_t count, TrueTime when) {
+  for (uint64_t i = first; i < first + count; ++i) sectors_[i].OnWriteFailed(stamp, when);
+}
+
+void VolumeHistory::WriteFenced(Stamp stamp, uint64_t first, uint64_t count, TrueTime when) {
+  for (uint64_t i = first; i < first + count; ++i) sectors_[i].OnWriteFenced(stamp, when);
+}
+
+void VolumeHistory::WriteAllowed(Stamp stamp, uint64_t first, uint64_t count) {
+  for (uint64_t i = first; i < first + count; ++i) sectors_[i].OnWriteAllowed(stamp);
 }
 
 std::string VolumeHistory::ReadEnded(std::span<const std::byte> bytes, uint64_t first,

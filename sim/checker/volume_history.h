@@ -21,8 +21,14 @@ class VolumeHistory {
   uint64_t size_bytes() const { return sectors_.size() * kStampSectorBytes; }
 
   // Sectors [first, first + count). Answers are empty, or say what is wrong, sector included.
-  void WriteStarted(Stamp stamp, bool zeroes, uint64_t first, uint64_t count, TrueTime start);
+  // `oldest_start`: of all requests in flight (sim/checker/register.h).
+  void WriteStarted(Stamp stamp, bool zeroes, uint64_t first, uint64_t count, TrueTime start,
+                    TrueTime oldest_start);
   std::string WriteEnded(Stamp stamp, uint64_t first, uint64_t count, TrueTime end);
+  // It took effect before `when`, or never will; or not before it is allowed again.
+  void WriteFailed(Stamp stamp, uint64_t first, uint64_t count, TrueTime when);
+  void WriteFenced(Stamp stamp, uint64_t first, uint64_t count, TrueTime when);
+  void WriteAllowed(Stamp stamp, uint64_t first, uint64_t count);
   std::string ReadEnded(std::span<const std::byte> bytes, uint64_t first, TrueTime start,
                         TrueTime end);
   // What a replica holds now: may it? Whole sectors from `first`.

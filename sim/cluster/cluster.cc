@@ -12,8 +12,9 @@ namespace gabion::sim {
 namespace {
 
 constexpr uint16_t kPort = 7000;
-constexpr uint64_t kStateBytes = 1 << 20;
-constexpr uint64_t kRepositoryBytes = 8 << 20;
+// Small, so that journals change areas often, and are read quickly.
+constexpr uint64_t kStateBytes = 64 << 10;
+constexpr uint64_t kRepositoryBytes = 512 << 10;
 constexpr Duration kPoll = std::chrono::milliseconds(100);
 
 Address AddressOf(uint32_t node) {
@@ -249,6 +250,7 @@ bool Cluster::SetUpSteps(TrueTime end) {
   for (const NodeIndex node : sdc_) {
     Workload::ClientOptions client = options_.client;
     client.node = node;
+    client.io_timeout = options_.io_timeout;
     workload_.AddClient(client);
   }
   for (const uint64_t id : volumes) workload_.AddVolume(VolumeId(id), options_.volume_bytes);

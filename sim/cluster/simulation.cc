@@ -4,8 +4,10 @@
 #include <memory>
 
 #include "core/base/check.h"
+#include "sim/cluster/access_story.h"
 #include "sim/cluster/config_watch.h"
 #include "sim/cluster/durability_check.h"
+#include "sim/cluster/kill_story.h"
 #include "sim/cluster/single_primary.h"
 #include "sim/cluster/twin_story.h"
 #include "sim/fault/injector.h"
@@ -47,6 +49,10 @@ ClusterOptions DrawCluster(Choices& choices, const FaultPlan& faults) {
   options.client.hot_percent =
       choices.Below(stream, Site::kShape, 3) == 2 ? 80 : 15;  // clients that meet often
   options.client.small_sectors = choices.Below(stream, Site::kShape, 4) != 0;
+  // Without faults the bound on fail-over is judged, and a time-out would hide it.
+  if (choices.Below(stream, Site::kShape, 4) == 3 && faults.any) {
+    options.io_timeout = milliseconds(choices.Range(stream, Site::kShape, 300, 4'000));
+  }
   return options;
 }
 
@@ -82,6 +88,11 @@ class Simulation {
     world_.Observe(&single_primary_);
     if (cluster_.options().twin) {
       twin_ = std::make_unique<TwinStory>(&cluster_, &watch_, &injector_);
+    }
+    if (!plan_.any) {
+      kill_ = std::make_unique<KillStory>(&cluster_, &injector_);
+    } else if (choices_.Below(choices_.Open(StreamKind::kPlan, 6), Site::kShape, 4) == 3) {
+      access_ = std::make_unique<AccessStory>(&cluster_);
     }
   }
 
@@ -142,12 +153,21 @@ class Simulation {
         if (world_.now() < end) twin_->Happen();
       });
     }
+    if (access_ != nullptr) access_->Run(end);
+    if (kill_ != nullptr) kill_->Run(end);
     injector_.Run(end);
     cluster_.workload().Run(end);
     world_.RunUntil(end);
     if (Failed()) return;
+    if (kill_ != nullptr) {
+      if (std::string late = kill_->Judge(); !late.empty()) {
+        world_.Fail("fail-over-time", std::move(late));
+        return;
+      }
+    }
     Trace("==== the faults are over; everything heals");
     if (twin_ != nullptr) twin_->End();
+    if (access_ != nullptr) access_->End();
     injector_.HealAll();
     if (!Recover("after the faults", false)) return;
     Trace("==== power cut of everybody");
@@ -159,6 +179,7 @@ class Simulation {
   // Liveness and convergence, then everything is read.
   bool Recover(const std::string& when, bool check_copies) {
     Workload& workload = cluster_.workload();
+    workload.AllowTimeOuts(world_.now() + kCompletionMax.count());
     if (!world_.RunUntil(world_.now() + kCompletionMax.count(), [&] { return workload.Idle(); })) {
       world_.Fail("liveness", "I/O does not complete within " + ToString(kCompletionMax) + " " +
                                   when + ": " + workload.DescribeOldest());
@@ -196,7 +217,10 @@ class Simulation {
     for (uint64_t i = 0; i < count; ++i) {
       const auto length = static_cast<uint64_t>(end - world_.now());
       const auto when = static_cast<TrueTime>(choices_.Below(stream, Site::kShape, length));
-      world_.At(world_.now() + when, [this] { CheckCopies(false); });
+      world_.At(world_.now() + when, [this] {
+        // An image of an SDS counts as a copy before it has fetched what it lacks.
+        if (twin_ == nullptr || !twin_->happened()) CheckCopies(false);
+      });
     }
   }
 
@@ -212,7 +236,10 @@ class Simulation {
   ConfigWatch watch_;
   SinglePrimary single_primary_;
   FaultInjector injector_;
-  std::unique_ptr<TwinStory> twin_;  // null: not in this run
+  // Null: not in this run.
+  std::unique_ptr<TwinStory> twin_;
+  std::unique_ptr<AccessStory> access_;
+  std::unique_ptr<KillStory> kill_;
 };
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "sim/cluster/twin_story.h"
 
+#include "core/sds/inspect.h"
+
 namespace gabion::sim {
 
 namespace {
@@ -8,6 +10,9 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr Duration kReplacedWithin = milliseconds(400);
+constexpr Duration kLookAgain = milliseconds(20);
+// The old lease ends, an epoch is issued, and the image has what it lacked.
+constexpr Duration kQuiet = seconds(5);
 
 }  // namespace
 
@@ -59,9 +64,35 @@ void TwinStory::OnSend(NodeIndex from, NodeIndex to, const wire::Message& messag
   world_->After(delay, [this] { Wake(); });
 }
 
+bool TwinStory::MayWake() const {
+  const NodeIndex mdm = cluster_->mdm();
+  const auto well = [&](NodeIndex node) {
+    const Node& n = world_->node(node);
+    return n.role != nullptr && !n.paused && n.crash_countdown == 0 &&
+           n.countdown_when_dirty == 0 && !world_->IsCut(node, mdm) && !world_->IsCut(mdm, node);
+  };
+  if (!well(mdm) || !well(cluster_->twin())) return false;
+  for (const NodeIndex node : cluster_->sds()) {
+    if (node == cluster_->sds()[0]) continue;
+    if (!well(node)) return false;
+    std::vector<std::pair<SliceId, Epoch>> epochs;
+    sds::AppendPrimaryEpochs(*world_->node(node).role, &epochs);
+    for (const auto& [slice, epoch] : epochs) {
+      const auto known = watch_->slices().find(slice.value());
+      if (known != watch_->slices().end() && epoch < Epoch(known->second.epoch())) return false;
+    }
+  }
+  return true;
+}
+
 void TwinStory::Wake() {
   if (state_ != State::kReplaced) return;
   if (LivesAlone()) return End();
+  if (!MayWake()) {
+    world_->After(kLookAgain, [this] { Wake(); });
+    return;
+  }
+  injector_->Quiet(kQuiet);
   state_ = State::kOver;
   world_->Resume(cluster_->sds()[0]);
 }

@@ -2,8 +2,10 @@
 // name, and then the frozen one wakes up. The image does not hold the state lock, so the old lease
 // must run out before anybody else is primary; afterwards the old process may do nothing.
 //
-// In budget: the old process wakes only when the MDM knows the new incarnation, and only while no
-// slice lives on it alone, so that nothing can be acknowledged that the image lacks.
+// The image lacks what the old process acknowledges after it wakes, so this is in budget only while
+// a peer has all of that, and stays well until the image has fetched it: the old process wakes when
+// the MDM knows the new incarnation, no slice lives on it alone, nobody counts on it in an epoch
+// that is over, and everybody else is well; and then nothing else happens for a while.
 #pragma once
 
 #include "sim/cluster/cluster.h"
@@ -28,6 +30,7 @@ class TwinStory : public Observer {
   enum class State : uint8_t { kNotYet, kFrozen, kReplaced, kOver };
 
   bool LivesAlone() const;
+  bool MayWake() const;
   void Wake();
 
   Cluster* cluster_;

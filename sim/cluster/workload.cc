@@ -38,6 +38,8 @@ std::string CheckHoles(VolumeHistory& history, std::span<const std::byte> bytes,
   }
   return {};
 }
+// How long a client may take to learn that a volume is its own again.
+constexpr Duration kMapNewsMax = std::chrono::seconds(30);
 
 }  // namespace
 
@@ -46,6 +48,7 @@ uint32_t Workload::AddVolume(VolumeId id, uint64_t size_bytes) {
   volumes_.push_back({id, VolumeHistory(index + 1, size_bytes)});
   for (uint32_t client = 0; client < clients_.size(); ++client) {
     clients_[client].attached.push_back(false);
+    clients_[client].access.emplace_back();
     Attach(client, index);
   }
   return index;
@@ -56,6 +59,7 @@ uint32_t Workload::AddClient(const ClientOptions& options) {
   clients_.push_back(
       {.options = options, .stream = world_->choices().Open(StreamKind::kWorkload, index)});
   clients_.back().attached.assign(volumes_.size(), false);
+  clients_.back().access.resize(volumes_.size());
   if (world_->Running(options.node)) OnStarted(options.node);
   return index;
 }
@@ -99,6 +103,9 @@ void Workload::OnStopped(NodeIndex node) {
   Client* client = ClientOf(node, &index);
   if (client == nullptr) return;
   // Their writes may take effect or not: they never finish.
+  for (const auto& [tag, request] : client->requests) {
+    if (request.stamp != 0) client->lost.push_back(WrittenBy(request));
+  }
   client->requests.clear();
   client->attached.assign(volumes_.size(), false);
   client->reading_all = false;
@@ -109,7 +116,9 @@ void Workload::OnUserNotice(NodeIndex node, const UserNoticeEffect& notice) {
   Client* client = ClientOf(node, &index);
   if (client == nullptr || notice.size_bytes != 0) return;
   for (uint32_t volume = 0; volume < volumes_.size(); ++volume) {
-    if (volumes_[volume].id == notice.volume) client->attached[volume] = false;
+    if (volumes_[volume].id != notice.volume) continue;
+    client->attached[volume] = false;
+    world_->After(kAttachRetry, [this, index, volume] { Attach(index, volume); });
   }
 }
 
@@ -215,12 +224,12 @@ void Workload::Issue(uint32_t client, Request request) {
           world_->node(c.options.node).pool->Allocate(static_cast<uint32_t>(request.length_bytes));
       CHECK(!event.payload.empty());
       FillStamped(event.payload.mutable_span(), request.stamp, volume.history.key(), first);
-      volume.history.WriteStarted(request.stamp, false, first, count, request.start);
+      volume.history.WriteStarted(request.stamp, false, first, count, request.start, OldestIo());
       break;
     case UserOp::kTrim:
     case UserOp::kWriteZeroes:
       request.stamp = MakeStamp(client, next_operation_++);
-      volume.history.WriteStarted(request.stamp, true, first, count, request.start);
+      volume.history.WriteStarted(request.stamp, true, first, count, request.start, OldestIo());
       break;
     case UserOp::kRead:
     case UserOp::kFlush:
@@ -311,26 +320,24 @@ void Workload::Finish(uint32_t client, UserTag tag, const UserReplyEffect& reply
   if (request.op == UserOp::kAttach) {
     if (reply.error == 0 && reply.size_bytes == volume.history.size_bytes()) {
       c.attached[request.volume] = true;
+      // It is registered, so whatever earlier processes had under way is over (R10).
+      for (const Written& lost : c.lost) {
+        volumes_[lost.volume].history.WriteFailed(lost.stamp, lost.first_sector, lost.sector_count,
+                                                  now);
+      }
+      c.lost.clear();
     } else {
       world_->After(kAttachRetry, [this, client, v = request.volume] { Attach(client, v); });
     }
     return;
   }
-  if (request.done) {
-    request.done(reply.error, reply.payload);
-  } else if (reply.error == EBUSY || reply.error == ESHUTDOWN) {
-    // Refused at the door, or given up by a clean shutdown: it may take effect or not.
-  } else if (reply.error == ENOSPC && allow_no_space_) {
-    ++stats_.no_space;
-  } else if (reply.error != 0) {
-    world_->Fail("io-error", "request " + std::to_string(tag) + " of client " +
-                                 std::to_string(client) + " failed with errno " +
-                                 std::to_string(reply.error));
-    return;
-  }
-  if (reply.error != 0) {
-    // A client that stops does not read on.
-    if (request.of_read_all) c.reading_all = false;
+  if (request.done) request.done(reply.error, reply.payload);
+  const std::string name =
+      "request " + std::to_string(tag) + " of client " + std::to_string(client);
+  if (reply.error != 0) return FinishFailed(c, request, reply.error, name);
+  // A flush asks nobody: what is acknowledged is durable.
+  if (request.start > c.access[request.volume].fenced_at && request.op != UserOp::kFlush) {
+    world_->Fail("fencing", name + " succeeded, although its volume was not mapped to it any more");
     return;
   }
   const uint64_t first = request.offset_bytes / kStampSectorBytes;
@@ -363,8 +370,7 @@ void Workload::Finish(uint32_t client, UserTag tag, const UserReplyEffect& reply
       break;
   }
   if (!wrong.empty()) {
-    world_->Fail("linearizability", "request " + std::to_string(tag) + " of client " +
-                                        std::to_string(client) + ": " + wrong);
+    world_->Fail("linearizability", name + ": " + wrong);
     return;
   }
   if (request.of_read_all) {
@@ -374,6 +380,79 @@ void Workload::Finish(uint32_t client, UserTag tag, const UserReplyEffect& reply
   ++stats_.completed;
   stats_.bytes += request.length_bytes;
   stats_.longest = std::max(stats_.longest, Duration(now - request.start));
+}
+
+void Workload::FinishFailed(Client& client, const Request& request, int error,
+                            const std::string& name) {
+  // A client that stops does not read on.
+  if (request.of_read_all) client.reading_all = false;
+  const bool is_write = request.stamp != 0;
+  // Refused at the door.
+  if (error == EBUSY) return;
+  // Given up by a clean shutdown: it may take effect or not.
+  if (error == ESHUTDOWN) {
+    if (is_write) client.lost.push_back(WrittenBy(request));
+    return;
+  }
+  const TrueTime now = world_->now();
+  const Duration timeout = client.options.io_timeout;
+  // By the client's own clock.
+  const bool in_time =
+      timeout.count() == 0 || now - request.start < (timeout - timeout / 50).count();
+  if (error == ENOSPC && allow_no_space_) {
+    ++stats_.no_space;
+  } else if (error == EIO && !in_time && now <= time_outs_until_) {
+    ++stats_.timed_out;
+  } else if (request.start > client.access[request.volume].may_fail_until && !request.done) {
+    world_->Fail("io-error", name + " failed with errno " + std::to_string(error));
+    return;
+  }
+  // Nobody hears of an error before the attempt is fenced (R10).
+  if (!is_write) return;
+  const Written failed = WrittenBy(request);
+  volumes_[failed.volume].history.WriteFailed(failed.stamp, failed.first_sector,
+                                              failed.sector_count, now);
+}
+
+Workload::Written Workload::WrittenBy(const Request& request) {
+  return {.volume = request.volume,
+          .stamp = request.stamp,
+          .first_sector = request.offset_bytes / kStampSectorBytes,
+          .sector_count = request.length_bytes / kStampSectorBytes};
+}
+
+void Workload::OnUnmapping(uint32_t client, uint32_t volume) {
+  clients_[client].access[volume].may_fail_until = kForever;
+}
+
+void Workload::OnUnmapped(uint32_t client, uint32_t volume) {
+  Client& c = clients_[client];
+  const TrueTime now = world_->now();
+  c.access[volume].fenced_at = now;
+  c.fenced.clear();
+  for (const auto& [tag, request] : c.requests) {
+    if (request.volume == volume && request.stamp != 0) c.fenced.push_back(WrittenBy(request));
+  }
+  for (const Written& lost : c.lost) {
+    if (lost.volume == volume) c.fenced.push_back(lost);
+  }
+  for (const Written& fenced : c.fenced) {
+    volumes_[volume].history.WriteFenced(fenced.stamp, fenced.first_sector, fenced.sector_count,
+                                         now);
+  }
+}
+
+void Workload::OnMapping(uint32_t client, uint32_t volume) {
+  Client& c = clients_[client];
+  c.access[volume].fenced_at = kForever;
+  for (const Written& fenced : c.fenced) {
+    volumes_[volume].history.WriteAllowed(fenced.stamp, fenced.first_sector, fenced.sector_count);
+  }
+  c.fenced.clear();
+}
+
+void Workload::OnMapped(uint32_t client, uint32_t volume) {
+  clients_[client].access[volume].may_fail_until = world_->now() + kMapNewsMax.count();
 }
 
 bool Workload::Idle() const {
@@ -388,6 +467,17 @@ TrueTime Workload::OldestStart() const {
   TrueTime oldest = kForever;
   for (const Client& client : clients_) {
     for (const auto& [tag, request] : client.requests) oldest = std::min(oldest, request.start);
+  }
+  return oldest;
+}
+
+// Without those that wait for an attachment, perhaps for long.
+TrueTime Workload::OldestIo() const {
+  TrueTime oldest = world_->now();
+  for (const Client& client : clients_) {
+    for (const auto& [tag, request] : client.requests) {
+      if (request.op != UserOp::kAttach) oldest = std::min(oldest, request.start);
+    }
   }
   return oldest;
 }

@@ -24,6 +24,7 @@ class Workload : public Observer {
     uint32_t zero_percent = 5;  // trims and write zeroes
     uint32_t hot_percent = 15;  // of requests that go to the first blocks
     bool small_sectors = true;  // requests that are no multiples of 4 KiB
+    Duration io_timeout{0};     // of the SDC; 0: requests never fail for time
   };
 
   struct Stats {
@@ -32,6 +33,7 @@ class Workload : public Observer {
     uint64_t writes = 0;
     uint64_t bytes = 0;
     uint64_t no_space = 0;
+    uint64_t timed_out = 0;
     Duration longest{0};
   };
 
@@ -56,6 +58,15 @@ class Workload : public Observer {
   const Stats& stats() const { return stats_; }
   // ENOSPC is a failure of the run unless this is set.
   void AllowNoSpace() { allow_no_space_ = true; }
+  // Until then requests may meet their time-out.
+  void AllowTimeOuts(TrueTime until) { time_outs_until_ = until; }
+
+  // A client's right to use a volume, as the administrator sees it: being taken; taken (the command
+  // was answered: from now on nothing that it does takes effect); being given back; given.
+  void OnUnmapping(uint32_t client, uint32_t volume);
+  void OnUnmapped(uint32_t client, uint32_t volume);
+  void OnMapping(uint32_t client, uint32_t volume);
+  void OnMapped(uint32_t client, uint32_t volume);
 
   size_t volume_count() const { return volumes_.size(); }
   VolumeId volume_id(uint32_t volume) const { return volumes_[volume].id; }
@@ -89,10 +100,24 @@ class Workload : public Observer {
     bool of_read_all = false;
     Callback done{};
   };
+  // A write whose fate its client does not know, or will not.
+  struct Written {
+    uint32_t volume = 0;
+    Stamp stamp = 0;
+    uint64_t first_sector = 0;
+    uint64_t sector_count = 0;
+  };
+  struct Access {
+    TrueTime fenced_at = kForever;  // what starts later does not succeed
+    TrueTime may_fail_until = -1;   // requests that start until then
+  };
   struct Client {
     ClientOptions options;
     Stream stream;
     std::vector<bool> attached{};
+    std::vector<Access> access{};
+    std::vector<Written> lost{};    // by an end of the process; a new one's registration fences it
+    std::vector<Written> fenced{};  // by an unmap, until the volume is mapped again
     std::map<UserTag, Request> requests{};
     // ReadAll in progress: the next place.
     bool reading_all = false;
@@ -107,6 +132,9 @@ class Workload : public Observer {
   void Issue(uint32_t client, Request request);
   void ContinueReadAll(uint32_t client);
   void Finish(uint32_t client, UserTag tag, const UserReplyEffect& reply);
+  static Written WrittenBy(const Request& request);
+  void FinishFailed(Client& client, const Request& request, int error, const std::string& name);
+  TrueTime OldestIo() const;
 
   World* world_;
   std::vector<Volume> volumes_;
@@ -115,6 +143,7 @@ class Workload : public Observer {
   UserTag next_tag_ = 1;
   TrueTime end_ = 0;
   bool allow_no_space_ = false;
+  TrueTime time_outs_until_ = kForever;
   bool read_all_complete_ = false;
   Stats stats_;
 };

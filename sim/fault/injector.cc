@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "core/base/check.h"
+#include "core/wire/management.h"
 
 namespace gabion::sim {
 
@@ -28,6 +29,16 @@ constexpr uint16_t kTriggerTypes[] = {
 };
 constexpr uint32_t kTriggeredMax = 8;  // in one run
 
+bool SaysJoinComplete(const wire::Message& message) {
+  if (!std::holds_alternative<wire::ManagementBody>(message.body)) return false;
+  const Result<proto::Management> management = wire::ParseManagement(message);
+  if (!management.has_value()) return false;
+  for (const proto::SliceReport& report : management->sds_heartbeat().reports()) {
+    if (report.kind() == proto::SliceReport::JOIN_COMPLETE) return true;
+  }
+  return false;
+}
+
 Duration Mean(Fault fault, Choices& choices, Stream stream) {
   switch (fault) {
     case Fault::kKill:
@@ -51,6 +62,7 @@ FaultPlan DrawFaultPlan(Choices& choices) {
   // 0: a run without faults.
   const uint64_t swarm = choices.Below(stream, Site::kSwarm, 20);
   if (swarm == 0) return plan;
+  plan.any = true;
   for (size_t i = 0; i < kFaultCount; ++i) {
     const auto fault = static_cast<Fault>(i);
     plan.enabled[fault] = choices.Chance(stream, Site::kSwarm, 1, 2);
@@ -73,6 +85,10 @@ FaultPlan DrawFaultPlan(Choices& choices) {
     plan.trigger_per_thousand =
         static_cast<uint32_t>(frequent ? choices.Range(stream, Site::kRate, 1, 8)
                                        : choices.Range(stream, Site::kRate, 20, 300));
+  }
+  if (choices.Below(stream, Site::kSwarm, 4) == 3) {
+    plan.join_complete_per_thousand =
+        static_cast<uint32_t>(choices.Range(stream, Site::kRate, 50, 500));
   }
   plan.world.reorder_disk = plan.enabled[Fault::kReorder];
   plan.world.lose_unflushed = plan.enabled[Fault::kUnflushedLost];
@@ -121,7 +137,7 @@ void FaultInjector::Schedule(Fault fault) {
   if (when >= end_) return;
   world_->At(when, [this, fault] {
     if (healed_) return;
-    Happen(fault);
+    if (!Idle()) Happen(fault);
     Schedule(fault);
   });
 }
@@ -154,7 +170,7 @@ void FaultInjector::FollowUp(Stream stream, NodeIndex a, NodeIndex b) {
   const Duration delay =
       choices.TailOf(stream, Site::kFaultWhen, milliseconds(150), milliseconds(2000));
   world_->After(delay, [this, fault, stream, a, b, sdc, kind] {
-    if (healed_) return;
+    if (Idle()) return;
     if (kind == 4 || kind == 6) CrashVictim(fault, stream, a);
     if (kind == 5) CrashVictim(fault, stream, b);
     // A write whose client is gone is not sent again.
@@ -163,7 +179,17 @@ void FaultInjector::FollowUp(Stream stream, NodeIndex a, NodeIndex b) {
 }
 
 void FaultInjector::OnSend(NodeIndex from, NodeIndex to, const wire::Message& message) {
-  if (healed_ || message.type() != plan_.trigger_type || triggered_ == kTriggeredMax) return;
+  if (Idle() || triggered_ == kTriggeredMax) return;
+  if (plan_.join_complete_per_thousand != 0 && SaysJoinComplete(message) &&
+      world_->choices().Chance(triggers_, Site::kCrashPoint, plan_.join_complete_per_thousand,
+                               1'000)) {
+    ++triggered_;
+    world_->At(world_->now(), [this, from] {
+      if (!Idle()) OnJoinComplete(from);
+    });
+    return;
+  }
+  if (message.type() != plan_.trigger_type) return;
   if (std::find(targets_.sdss.begin(), targets_.sdss.end(), to) == targets_.sdss.end()) return;
   if (!world_->choices().Chance(triggers_, Site::kCrashPoint, plan_.trigger_per_thousand, 1'000)) {
     return;
@@ -171,7 +197,29 @@ void FaultInjector::OnSend(NodeIndex from, NodeIndex to, const wire::Message& me
   ++triggered_;
   // Not from within the sender's step.
   world_->At(world_->now(), [this, from, to] {
-    if (!healed_) Trigger(from, to);
+    if (!Idle()) Trigger(from, to);
+  });
+}
+
+void FaultInjector::OnJoinComplete(NodeIndex primary) {
+  Choices& choices = world_->choices();
+  const bool kill = plan_.enabled[Fault::kKill] || plan_.enabled[Fault::kPowerCut];
+  if (!kill || !plan_.enabled[Fault::kIsolate]) return;
+  std::vector<std::pair<NodeIndex, NodeIndex>> pairs;
+  for (const NodeIndex other : targets_.sdss) {
+    if (other == primary) continue;
+    pairs.push_back({primary, other});
+    pairs.push_back({other, primary});
+  }
+  ++world_->fired()[Fault::kIsolate];
+  const Duration length =
+      choices.TailOf(triggers_, Site::kFaultLength, seconds(1), seconds(4)) + milliseconds(1);
+  CutPairs(std::move(pairs), length);
+  const Duration delay =
+      choices.TailOf(triggers_, Site::kFaultWhen, milliseconds(200), milliseconds(900));
+  const Fault fault = plan_.enabled[Fault::kKill] ? Fault::kKill : Fault::kPowerCut;
+  world_->After(delay, [this, fault, primary] {
+    if (!Idle()) CrashVictim(fault, triggers_, primary);
   });
 }
 

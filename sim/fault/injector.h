@@ -15,6 +15,7 @@
 namespace gabion::sim {
 
 struct FaultPlan {
+  bool any = false;
   PerFault<bool> enabled;
   // Scheduled classes: mean time between two of them.
   PerFault<Duration> mean;
@@ -22,6 +23,8 @@ struct FaultPlan {
   // with this probability. 0: none.
   uint16_t trigger_type = 0;
   uint32_t trigger_per_thousand = 0;
+  // The same for a report that a joining is complete: its sender loses the other SDSs, then dies.
+  uint32_t join_complete_per_thousand = 0;
   WorldFaults world;
   uint32_t drift_ppm_max = 0;
   Duration wall_offset_max{0};
@@ -48,6 +51,9 @@ class FaultInjector : public Observer {
   // Processes that die are started again after a drawn time; here a supervisor that never does.
   void KeepDown(NodeIndex node, bool keep) { kept_down_[node] = keep; }
 
+  // No new faults for a while.
+  void Quiet(Duration length) { quiet_until_ = world_->now() + length.count(); }
+
   uint64_t kills() const { return kills_; }
 
   void OnStopped(NodeIndex node) override;
@@ -63,8 +69,10 @@ class FaultInjector : public Observer {
   // Troubles rarely come alone: perhaps a crash soon after, of one of these or of a client.
   void FollowUp(Stream stream, NodeIndex a, NodeIndex b);
   void Trigger(NodeIndex from, NodeIndex to);
+  void OnJoinComplete(NodeIndex primary);
   void CutPairs(std::vector<std::pair<NodeIndex, NodeIndex>> pairs, Duration length);
   void Partition(Fault fault, Stream stream);
+  bool Idle() const { return healed_ || world_->now() < quiet_until_; }
   std::vector<NodeIndex> Everybody() const;
   Stream StreamOf(Fault fault) const { return streams_[fault]; }
 
@@ -76,6 +84,7 @@ class FaultInjector : public Observer {
   Stream triggers_;
   uint32_t triggered_ = 0;
   TrueTime end_ = 0;
+  TrueTime quiet_until_ = 0;
   bool healed_ = true;
   uint64_t kills_ = 0;
   std::vector<std::vector<std::pair<NodeIndex, NodeIndex>>> cuts_;

@@ -11,6 +11,7 @@ namespace gabion::sim {
 struct PlantedBug {
   std::string_view name;  // as in PLANTED_BUG(...)
   std::string_view rule;  // that it breaks
+  uint32_t runs;          // that were needed from seed 1 when this was written; 0: not found yet
 };
 
 std::span<const PlantedBug> AllPlantedBugs();
@@ -20,6 +21,8 @@ struct BankOptions {
   uint64_t first_seed = 1;
   uint64_t runs = 400;  // at most, for each bug
   uint32_t jobs = 1;
+  // Only those that are found soon, and a limit that makes not finding one no accident.
+  bool gate = false;
 };
 
 // A line per bug: by which checker and in which run it was found. 0 when all were.

@@ -32,8 +32,10 @@ constexpr std::string_view kHelp =
   gabion-sim scenario NAME [--trace=FILE]
 
 gabion-sim-bugbank also takes --bug=NAME, and has
-  gabion-sim-bugbank bugbank [--bug=NAME] [--runs=400] [--jobs=N] [--seed=N]
-      Shows for each planted bug that random runs find it, and in which run.
+  gabion-sim-bugbank bugbank [--bug=NAME] [--runs=400] [--jobs=N] [--seed=N] [--gate]
+      Shows for each planted bug that random runs find it, and in which run. --gate: only those
+      that are found soon.
+  gabion-sim-bugbank scenario NAME --bug=NAME
 
 Exit code 1: a run failed, or the figures are below the goals; 2: wrong usage.
 )";
@@ -55,9 +57,9 @@ struct Arguments {
 };
 
 bool Parse(int argc, char** argv, Arguments* arguments) {
-  constexpr std::string_view kKnown[] = {"seed",       "runs",         "jobs", "twice",
-                                         "seconds",    "trace",        "tape", "keep",
-                                         "stop-after", "wall-seconds", "bug",  "help"};
+  constexpr std::string_view kKnown[] = {"seed",  "runs", "jobs", "twice",      "seconds",
+                                         "trace", "tape", "keep", "stop-after", "wall-seconds",
+                                         "bug",   "gate", "help"};
   for (int i = 1; i < argc; ++i) {
     std::string_view word = argv[i];
     if (!word.starts_with("--")) {
@@ -306,6 +308,7 @@ int RunScenario(const Arguments& arguments) {
     std::unique_ptr<FileTracer> tracer;
     if (arguments.Has("trace")) tracer = std::make_unique<FileTracer>(arguments.Text("trace"));
     aborting_tracer = tracer.get();
+    ActivateBug(arguments.Text("bug"));
     std::signal(SIGABRT, OnAbort);
     const std::string wrong = RunScenarioScript(scenario, tracer.get());
     std::printf("%s: %s\n", arguments.name.c_str(), wrong.empty() ? "good" : wrong.c_str());
@@ -336,6 +339,7 @@ int Main(int argc, char** argv) {
     bank.first_seed = arguments.Number("seed", 1);
     bank.runs = arguments.Number("runs", 400);
     bank.jobs = static_cast<uint32_t>(arguments.Number("jobs", 1));
+    bank.gate = arguments.Has("gate");
     return RunBugBank(bank);
   }
   std::fprintf(stderr, "gabion-sim: unknown command \"%s\"; see gabion-sim --help\n",

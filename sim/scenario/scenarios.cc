@@ -1,5 +1,6 @@
 // The scripts. Numbers are those of docs/scenarios.md.
 #include <memory>
+#include <utility>
 
 #include "sim/scenario/scenario.h"
 
@@ -408,6 +409,70 @@ void SitePowerLossAndOneNeverReturns(Stage& stage) {
   stage.ReadEverything();
 }
 
+// B carries a write over that A knows to be committed, then A goes on alone, and B joins.
+void CarriedOverEntriesOutliveAJoining(Stage& stage) {
+  const NodeIndex a = stage.Primary();
+  const NodeIndex b = stage.Secondary();
+  stage.WriteAndWait(0);
+  stage.Sleep(seconds(1));
+  stage.WriteAndWait(0);  // B has not heard yet that it is committed
+  stage.CutFromAll(a);
+  stage.WaitFor("B takes over", seconds(10), [&] { return stage.Primary() == b; });
+  // Nobody is there to make B go on alone.
+  stage.world().Kill(stage.cluster().mdm());
+  stage.Sleep(milliseconds(200));
+  stage.world().Kill(b);
+  stage.HealFromAll(a);
+  stage.world().Start(stage.cluster().mdm());
+  stage.WaitFor("A is back", seconds(10), [&] { return stage.Primary() == a; });
+  stage.WriteAndWait(kChunk / 2);  // elsewhere in the chunk, alone
+  stage.world().Start(b);
+  stage.WaitMirrored();
+  stage.world().Kill(a);
+  stage.ReadAndWait(0);
+  stage.world().Start(a);
+  stage.WaitMirrored();
+  stage.ReadEverything();
+}
+
+// The old primary's wall clock goes back and forth while it is cut off: R4.
+void WallClockJumpsExtendNoRight(Stage& stage) {
+  const NodeIndex a = stage.Primary();
+  for (const NodeIndex node : {a, stage.cluster().mdm()}) {
+    for (const auto& [after, jump] : {std::pair(milliseconds(300), -seconds(3600)),
+                                      std::pair(milliseconds(900), seconds(7200))}) {
+      stage.world().After(after, [&stage, node, jump] {
+        stage.world().node(node).clock.wall_offset += Duration(jump).count();
+      });
+    }
+  }
+  NoStaleReadsFromACutPrimary(stage);
+}
+
+// 20 kills; every second time the process is back at once.
+void FailOverIsAsFastAsPromised(Stage& stage) {
+  for (int round = 0; round < 20 && !stage.failed(); ++round) {
+    const NodeIndex victim = stage.Primary();
+    const bool at_once = round % 2 == 1;
+    const TrueTime start = stage.world().now();
+    stage.world().Kill(victim);
+    if (at_once) {
+      stage.world().After(milliseconds(20), [&stage, victim] { stage.world().Start(victim); });
+    }
+    stage.WriteAndWait(0);
+    stage.ReadAndWait(0);
+    const Duration bound =
+        at_once ? Duration(seconds(1)) : stage.cluster().options().lease + milliseconds(500);
+    stage.Expect(Duration(stage.world().now() - start) <= bound,
+                 at_once ? "a restart at once is felt for less than 1 s"
+                         : "a fail-over takes at most the lease and 0.5 s");
+    stage.Sleep(milliseconds(100));
+    stage.world().Start(victim);
+    stage.WaitMirrored();
+    stage.Sleep(milliseconds(37) * round);
+  }
+}
+
 ClusterOptions WithTimeout(ClusterOptions options) {
   options.io_timeout = seconds(3);
   options.rebuild_delay = seconds(60);
@@ -444,6 +509,8 @@ std::span<const Scenario> AllScenarios() {
        SecondProcessWithTheSameIdDoesNoHarm, WithTwin(Servers(3))},
       {"s18-drifting-clocks", "clocks at the ends of the bound give no two primaries",
        NoStaleReadsFromACutPrimary, WithDrift(Servers(2, 2))},
+      {"s18-wall-clock-jumps", "a wall clock that jumps an hour gives no two primaries",
+       WallClockJumpsExtendNoRight, Servers(2, 2)},
       {"s19-frozen-primary",
        "a primary that was frozen for a minute acknowledges nothing it may not",
        FrozenPrimaryWakesUp, Servers(3, 2)},
@@ -474,6 +541,11 @@ std::span<const Scenario> AllScenarios() {
       {"s71-site-power-loss",
        "after a site power loss, fresh copies serve as soon as they are proven",
        SitePowerLossAndOneNeverReturns, Servers(4)},
+      {"carried-over-then-joined",
+       "a write that a copy carried over alone is on it after a joining (seed 205414)",
+       CarriedOverEntriesOutliveAJoining, Servers(2)},
+      {"fail-over-time", "a killed SDS is felt for the lease and 0.5 s at most",
+       FailOverIsAsFastAsPromised, Servers(3)},
   };
   return kScenarios;
 }
