@@ -79,6 +79,23 @@ std::string NewRequestId() {
   return result;
 }
 
+bool Listens(const std::string& endpoint) {
+  std::string host;
+  std::string port;
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (!SplitEndpoint(endpoint, host, port) ||
+      ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found) != 0) {
+    return false;
+  }
+  const int fd = ::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const bool open = fd >= 0 && ::connect(fd, found->ai_addr, found->ai_addrlen) == 0;
+  if (fd >= 0) ::close(fd);
+  ::freeaddrinfo(found);
+  return open;
+}
+
 MdmClient::MdmClient(Options options)
     : options_(std::move(options)), pool_({.bytes_max = size_t{4} * wire::kManagementBytesMax}) {}
 

@@ -58,4 +58,7 @@ class MdmClient {
 // 32 hexadecimal digits that nobody else chooses.
 std::string NewRequestId();
 
+// Somebody accepts connections at "HOST:PORT".
+bool Listens(const std::string& endpoint);
+
 }  // namespace gabion::cli

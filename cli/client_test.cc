@@ -287,5 +287,22 @@ TEST(MdmClient, BadEndpointIsNamed) {
 
 TEST(MdmClient, RequestIdsDiffer) { EXPECT_NE(NewRequestId(), NewRequestId()); }
 
+TEST(Listens, OnlyWhereSomebodyAccepts) {
+  const int fd = ::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in6 name{};
+  name.sin6_family = AF_INET6;
+  name.sin6_addr = in6addr_loopback;
+  socklen_t size = sizeof(name);
+  ASSERT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&name), size), 0);
+  ASSERT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size), 0);
+  const std::string endpoint = "[::1]:" + std::to_string(ntohs(name.sin6_port));
+  EXPECT_FALSE(Listens(endpoint));
+  ASSERT_EQ(::listen(fd, 1), 0);
+  EXPECT_TRUE(Listens(endpoint));
+  ::close(fd);
+  EXPECT_FALSE(Listens(endpoint));
+  EXPECT_FALSE(Listens("nonsense"));
+}
+
 }  // namespace
 }  // namespace gabion::cli

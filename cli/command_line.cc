@@ -1,6 +1,8 @@
 #include "cli/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
 #include <memory>
 
 #include "cli/size.h"
@@ -52,6 +54,10 @@ class Grammar {
   }
 
   int Parse(int argc, const char* const* argv) {
+    if (const std::string unknown = UnknownCommand(argc, argv); !unknown.empty()) {
+      std::fprintf(stderr, "%s\n", unknown.c_str());
+      return kExitUsage;
+    }
     try {
       app_.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
@@ -64,6 +70,25 @@ class Grammar {
   }
 
  private:
+  // A word that is no command where one must stand; CLI11 would only say that one is missing.
+  std::string UnknownCommand(int argc, const char* const* argv) {
+    const CLI::App* app = &app_;
+    for (int i = 1; i < argc && argv[i][0] != '-'; ++i) {
+      const auto commands = app->get_subcommands([](const CLI::App*) { return true; });
+      if (commands.empty()) return "";
+      const auto found = std::find_if(commands.begin(), commands.end(), [&](const CLI::App* one) {
+        return one->get_name() == argv[i];
+      });
+      if (found == commands.end()) {
+        std::string text = "gabion: no command is called '" + std::string(argv[i]) + "'; there are";
+        for (const CLI::App* one : commands) text += " " + one->get_name();
+        return text;
+      }
+      app = *found;
+    }
+    return "";
+  }
+
   // Options of everything that asks the MDM.
   void AddCommon(CLI::App* app, bool with_dir = true) {
     app->add_option("--output", output_, "table for people, json for programs")

@@ -127,5 +127,17 @@ TEST(CommandLine, HelpHasExamples) {
   }
 }
 
+TEST(CommandLine, AMistypedCommandIsNamed) {
+  const Outcome top = Parse({"statsu"});
+  EXPECT_EQ(top.exit_code, kExitUsage);
+  EXPECT_EQ(top.err,
+            "gabion: no command is called 'statsu'; there are status wait sds pool device "
+            "volume sdc dev\n");
+  const Outcome nested = Parse({"volume", "lst", "--dir=/x"});
+  EXPECT_EQ(nested.exit_code, kExitUsage);
+  EXPECT_NE(nested.err.find("'lst'; there are create list"), std::string::npos) << nested.err;
+  EXPECT_TRUE(Parse({"dev", "kill", "statsu"}).invocation) << "a name may be any word";
+}
+
 }  // namespace
 }  // namespace gabion::cli

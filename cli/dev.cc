@@ -1,8 +1,6 @@
 #include "cli/dev.h"
 
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -192,19 +190,10 @@ class Riser {
   }
 
   bool NbdListens() const {
-    for (const DevDaemon* daemon : cluster_.OfProgram("gabion-sdc")) {
-      const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-      sockaddr_in name{};
-      name.sin_family = AF_INET;
-      name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-      name.sin_port = htons(static_cast<uint16_t>(
-          std::atoi(daemon->nbd_listen.substr(daemon->nbd_listen.rfind(':') + 1).c_str())));
-      const bool open =
-          fd >= 0 && ::connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof(name)) == 0;
-      if (fd >= 0) ::close(fd);
-      if (!open) return false;
-    }
-    return true;
+    const auto sdcs = cluster_.OfProgram("gabion-sdc");
+    return std::all_of(sdcs.begin(), sdcs.end(), [](const DevDaemon* daemon) {
+      return daemon->nbd_listen.empty() || Listens(daemon->nbd_listen);
+    });
   }
 
   const DevCluster& cluster_;

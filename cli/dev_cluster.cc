@@ -192,6 +192,24 @@ Result<void> WriteAll(const std::string& dir, const DevOptions& options) {
   return WriteFile(dir + "/gabion.conf", kMark + mdm_line);
 }
 
+// Stands in the folder while a cluster is being made there. Whoever finds it without gabion.conf
+// sees the work of a `dev up` that was interrupted, and may begin anew.
+std::string UnfinishedMark(const std::string& dir) { return dir + "/.unfinished"; }
+
+// What an interrupted `dev up` has left, and nothing else.
+void RemoveUnfinished(const std::string& dir) {
+  std::error_code error;
+  std::vector<fs::path> ours = {dir + "/devices", dir + "/logs"};
+  for (const fs::directory_entry& entry : fs::directory_iterator(dir, error)) {
+    const bool daemon = ReadDaemon(dir, entry.path()).has_value();
+    if (daemon || (entry.is_directory(error) && fs::is_empty(entry.path(), error))) {
+      ours.push_back(entry.path());
+    }
+  }
+  for (const fs::path& path : ours) fs::remove_all(path, error);
+  fs::remove(UnfinishedMark(dir), error);
+}
+
 Result<std::string> ProgramPath(const std::string& program) {
   std::error_code error;
   const fs::path self = fs::read_symlink("/proc/self/exe", error);
@@ -242,11 +260,14 @@ Result<DevCluster> DevCluster::Open(const std::string& dir) {
 
 Result<DevCluster> DevCluster::Create(const std::string& dir, const DevOptions& options) {
   std::error_code error;
+  if (fs::exists(UnfinishedMark(dir), error)) RemoveUnfinished(dir);
   if (fs::exists(dir, error) && !fs::is_empty(dir, error)) {
     return Err(ErrorCode::kExists,
                "%s is not empty and no cluster of gabion dev; choose another --dir", dir.c_str());
   }
-  for (const char* sub : {"", "/logs", "/devices"}) {
+  if (auto ok = MakeFolder(dir); !ok) return tl::unexpected(ok.error());
+  if (auto ok = WriteFile(UnfinishedMark(dir), kMark); !ok) return tl::unexpected(ok.error());
+  for (const char* sub : {"/logs", "/devices"}) {
     if (auto ok = MakeFolder(dir + sub); !ok) return tl::unexpected(ok.error());
   }
   const uint64_t devices = uint64_t{options.sds_count} * options.devices_per_sds;
@@ -261,6 +282,7 @@ Result<DevCluster> DevCluster::Create(const std::string& dir, const DevOptions& 
     fs::remove(dir, error);
     return tl::unexpected(made.error());
   }
+  fs::remove(UnfinishedMark(dir), error);
   return Open(dir);
 }
 
@@ -304,7 +326,8 @@ Result<void> DevCluster::Start(const DevDaemon& daemon) const {
 
 Result<void> DevCluster::Delete() const {
   std::error_code error;
-  std::vector<std::string> ours = {dir_ + "/devices", dir_ + "/logs", dir_ + "/gabion.conf"};
+  std::vector<std::string> ours = {dir_ + "/devices", dir_ + "/logs", UnfinishedMark(dir_),
+                                   dir_ + "/gabion.conf"};
   for (const DevDaemon& daemon : daemons_) ours.insert(ours.begin(), daemon.folder);
   for (const std::string& path : ours) {
     fs::remove_all(path, error);

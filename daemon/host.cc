@@ -106,12 +106,14 @@ void Host::Stop() {
   }
   stopping_ = true;
   options_.log(Severity::kInfo, "asked to stop");
+  if (options_.on_stopping) options_.on_stopping();
   if (front_end_ != nullptr) front_end_->Shutdown();
   pending_.push_back(StopEvent{});
 }
 
 int Host::Run() {
   pending_.push_back(StartEvent{state_device_});
+  if (options_.on_alive && options_.alive_interval.count() > 0) alive_at_ = Instant{};
   while (!exiting_) Turn();
   return exit_code_;
 }
@@ -120,7 +122,7 @@ void Host::Turn() {
   ++counters_.turns;
   const bool wait = pending_.empty() && !disks_->has_immediate() &&
                     (front_end_ == nullptr || !front_end_->has_requests());
-  reactor_->Wait(wait ? NextTimer() : Instant{});
+  reactor_->Wait(wait ? std::min(NextTimer(), alive_at_) : Instant{});
   if (disks_->has_immediate()) disks_->Collect(disk_done_);
 
   batch_.clear();
@@ -130,6 +132,7 @@ void Host::Turn() {
   transport_->TakeEvents(batch_);
   if (front_end_ != nullptr) front_end_->TakeRequests(batch_);
   const Now now = net::ReadClock();
+  if (now.boot >= alive_at_) TellAlive(now.boot);
   while (NextTimer() <= now.boot) {
     const TimerTag tag = timers_.front().tag;
     PopTimer();
@@ -210,6 +213,11 @@ void Host::PopTimer() {
 Instant Host::NextTimer() {
   while (!timers_.empty() && !IsCurrent(timers_.front())) PopTimer();
   return timers_.empty() ? kNever : timers_.front().when;
+}
+
+void Host::TellAlive(Instant now) {
+  options_.on_alive();
+  alive_at_ = SaturatingAdd(now, options_.alive_interval);
 }
 
 void Host::OpenDevice(const OpenDeviceEffect& open) {

@@ -42,6 +42,10 @@ class Host {
     uint64_t memory_max_bytes = uint64_t{48} << 20;  // payload buffers
     uint32_t disk_depth = 512;
     Log log;
+    // Told when a clean stop begins, and every `alive_interval` while the loop turns.
+    std::function<void()> on_stopping;
+    std::function<void()> on_alive;
+    Duration alive_interval{0};  // 0: never
   };
 
   static Result<std::unique_ptr<Host>> Create(const Options& options, const RoleFactory& make_role);
@@ -86,6 +90,7 @@ class Host {
   bool IsCurrent(const TimerEntry& timer) const;
   void PopTimer();
   Instant NextTimer();
+  void TellAlive(Instant now);
   void OpenDevice(const OpenDeviceEffect& open);
   void Stop();
 
@@ -108,6 +113,7 @@ class Host {
   std::vector<TimerEntry> timers_;  // a heap, the next one in front; some are out of date
   absl::flat_hash_map<TimerTag, uint64_t> timer_orders_;  // the order that counts, by tag
   uint64_t last_order_ = 0;
+  Instant alive_at_ = kNever;  // when to tell so next
   bool stopping_ = false;
   bool exiting_ = false;
   int exit_code_ = 0;

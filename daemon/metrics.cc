@@ -1,6 +1,5 @@
 #include "daemon/metrics.h"
 
-#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -10,6 +9,10 @@
 #include <cstdio>
 #include <cstring>
 #include <utility>
+#include <vector>
+
+#include "core/base/check.h"
+#include "net/tcp/socket_address.h"
 
 namespace gabion::daemon {
 
@@ -19,12 +22,56 @@ constexpr size_t kRequestBytesMax = 8192;
 // A client that sends nothing holds one of them; the oldest makes room for a new one.
 constexpr size_t kClientsMax = 16;
 
-sockaddr_in6 ToSocketAddress(const Address& address) {
-  sockaddr_in6 result{};
-  result.sin6_family = AF_INET6;
-  result.sin6_port = htons(address.port);
-  std::memcpy(&result.sin6_addr, address.ip.data(), address.ip.size());
-  return result;
+const char* TypeOf(MetricKind kind) {
+  switch (kind) {
+    case MetricKind::kCounter:
+      return "counter";
+    case MetricKind::kGauge:
+      return "gauge";
+    case MetricKind::kHistogram:
+      return "histogram";
+  }
+  UNREACHABLE();
+}
+
+std::string ToText(double value) {
+  char text[40];
+  std::snprintf(text, sizeof(text), "%.16g", value);
+  return text;
+}
+
+double ToSeconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+void AddSample(std::string_view name, std::string_view suffix, const MetricLabels& labels,
+               const std::string& value, std::string* text) {
+  *text += "gabion_" + std::string(name) + std::string(suffix);
+  for (size_t i = 0; i < labels.size(); ++i) {
+    *text += (i == 0 ? "{" : ",") + labels[i].first + "=\"";
+    for (const char c : labels[i].second) {
+      if (c == '"' || c == '\\') *text += '\\';
+      *text += c == '\n' ? std::string("\\n") : std::string(1, c);
+    }
+    *text += '"';
+  }
+  *text += (labels.empty() ? " " : "} ") + value + "\n";
+}
+
+void AddMetric(const Metric& metric, std::string* text) {
+  if (metric.kind != MetricKind::kHistogram) {
+    AddSample(metric.name, "", metric.labels, ToText(metric.value), text);
+    return;
+  }
+  MetricLabels labels = metric.labels;
+  labels.emplace_back("le", "");
+  uint64_t count = 0;
+  for (size_t i = 0; i < metric.histogram.counts().size(); ++i) {
+    const bool last = i == LatencyHistogram::kBounds.size();
+    count += metric.histogram.counts()[i];
+    labels.back().second = last ? "+Inf" : ToText(ToSeconds(LatencyHistogram::kBounds[i]));
+    AddSample(metric.name, "_bucket", labels, std::to_string(count), text);
+  }
+  AddSample(metric.name, "_sum", metric.labels, ToText(ToSeconds(metric.histogram.sum())), text);
+  AddSample(metric.name, "_count", metric.labels, std::to_string(count), text);
 }
 
 std::string Response(const char* status, const std::string& body, const char* type) {
@@ -35,44 +82,23 @@ std::string Response(const char* status, const std::string& body, const char* ty
 
 }  // namespace
 
-void MetricsText::Head(std::string_view name, std::string_view help, std::string_view type) {
-  const std::string full = "gabion_" + std::string(name);
-  text_ += "# HELP " + full + " " + std::string(help) + "\n";
-  text_ += "# TYPE " + full + " " + std::string(type) + "\n" + full;
-}
-
-void MetricsText::Counter(std::string_view name, std::string_view help, double value) {
-  Head(name, help, "counter");
-  char number[40];
-  std::snprintf(number, sizeof(number), " %.16g\n", value);
-  text_ += number;
-}
-
-void MetricsText::Gauge(std::string_view name, std::string_view help, double value) {
-  Head(name, help, "gauge");
-  char number[40];
-  std::snprintf(number, sizeof(number), " %.16g\n", value);
-  text_ += number;
-}
-
-void MetricsText::Info(std::string_view name, std::string_view help,
-                       const std::vector<std::pair<std::string, std::string>>& labels) {
-  Head(name, help, "gauge");
-  text_ += '{';
-  for (const auto& [label, value] : labels) {
-    if (text_.back() != '{') text_ += ',';
-    text_ += label + "=\"";
-    for (const char c : value) {
-      if (c == '\n') {
-        text_ += "\\n";
-        continue;
-      }
-      if (c == '"' || c == '\\') text_ += '\\';
-      text_ += c;
+std::string ToExposition(const MetricList& metrics) {
+  std::string text;
+  const std::vector<Metric>& all = metrics.all();
+  std::vector<bool> done(all.size());
+  for (size_t first = 0; first < all.size(); ++first) {
+    if (done[first]) continue;
+    text += "# HELP gabion_" + std::string(all[first].name) + " " + std::string(all[first].help);
+    text += "\n# TYPE gabion_" + std::string(all[first].name) + " ";
+    text += TypeOf(all[first].kind);
+    text += '\n';
+    for (size_t i = first; i < all.size(); ++i) {
+      if (done[i] || all[i].name != all[first].name) continue;
+      done[i] = true;
+      AddMetric(all[i], &text);
     }
-    text_ += '"';
   }
-  text_ += "} 1\n";
+  return text;
 }
 
 // A descriptor that the reactor watches while this object lives.
@@ -153,23 +179,18 @@ MetricsServer::~MetricsServer() = default;
 Result<std::unique_ptr<MetricsServer>> MetricsServer::Listen(net::Reactor* reactor,
                                                              const Address& address, Pages pages) {
   std::unique_ptr<MetricsServer> server(new MetricsServer(reactor, std::move(pages)));
-  const int fd = ::socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  const int on = 1;
-  const int off = 0;
-  sockaddr_in6 name = ToSocketAddress(address);
-  socklen_t size = sizeof(name);
-  if (fd < 0 || ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-      ::setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) != 0 ||
-      ::bind(fd, reinterpret_cast<const sockaddr*>(&name), sizeof(name)) != 0 ||
-      ::listen(fd, 16) != 0 || ::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) != 0) {
+  const Result<int> bound = net::BindTcp(address);
+  if (!bound) return Err(bound.error().code, "metrics-listen: %s", bound.error().message.c_str());
+  const int fd = *bound;
+  if (::listen(fd, 16) != 0) {
     const int error = errno;
-    if (fd >= 0) ::close(fd);
+    ::close(fd);
     return Err(ErrorCode::kConflict,
-               "metrics-listen = %s: %s; choose another port or stop its user",
+               "metrics-listen: cannot listen on %s: %s; another program uses this port: stop it, "
+               "or choose another",
                address.ToString().c_str(), std::strerror(error));
   }
-  server->listening_ = address;
-  server->listening_.port = ntohs(name.sin6_port);
+  server->listening_ = net::LocalAddress(fd);
   server->listener_ = std::make_unique<Listener>(server.get(), fd);
   if (!server->listener_->watched()) {
     return Err(ErrorCode::kLimit, "metrics-listen: epoll: %s", std::strerror(errno));

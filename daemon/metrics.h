@@ -7,29 +7,17 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "core/base/result.h"
 #include "core/role/address.h"
+#include "core/role/metrics.h"
 #include "net/reactor/reactor.h"
 
 namespace gabion::daemon {
 
-// Collects metrics in exposition format. `name` without the prefix "gabion_".
-class MetricsText {
- public:
-  void Counter(std::string_view name, std::string_view help, double value);
-  void Gauge(std::string_view name, std::string_view help, double value);
-  // A constant 1 with labels; label values are escaped.
-  void Info(std::string_view name, std::string_view help,
-            const std::vector<std::pair<std::string, std::string>>& labels);
-  const std::string& text() const { return text_; }
-
- private:
-  void Head(std::string_view name, std::string_view help, std::string_view type);
-  std::string text_;
-};
+// In Prometheus' exposition format: metrics of one name together, in the order in which the names
+// came first.
+std::string ToExposition(const MetricList& metrics);
 
 class MetricsServer {
  public:

@@ -91,17 +91,56 @@ TEST_F(MetricsTest, PortInUseIsAnErrorThatNamesIt) {
   EXPECT_NE(second.error().message.find(server_->listening().ToString()), std::string::npos);
 }
 
-TEST(MetricsText, FollowsTheExpositionFormat) {
-  MetricsText text;
-  text.Counter("writes_total", "Writes.", 12345678901);
-  text.Gauge("ratio", "A ratio.", 0.5);
-  text.Info("info", "Which.", {{"name", "a\"b"}, {"x", "y"}});
-  EXPECT_EQ(text.text(),
+TEST_F(MetricsTest, ListensOnIpv6Too) {
+  Address address = *Address::Parse("[::1]:1");
+  address.port = 0;
+  const auto server = MetricsServer::Listen(reactor_.get(), address, {});
+  ASSERT_TRUE(server) << server.error().message;
+  EXPECT_TRUE((*server)->listening().ToString().starts_with("[::1]:"));
+}
+
+TEST(Exposition, FollowsTheFormat) {
+  MetricList list;
+  list.Counter("writes_total", "Writes.", 12345678901);
+  list.Seconds("cpu_seconds_total", "CPU.", 0.5);
+  list.Gauge("info", "Which.", 1, {{"name", "a\"b\\c\nd"}, {"x", "y"}});
+  EXPECT_EQ(ToExposition(list),
             "# HELP gabion_writes_total Writes.\n# TYPE gabion_writes_total counter\n"
             "gabion_writes_total 12345678901\n"
-            "# HELP gabion_ratio A ratio.\n# TYPE gabion_ratio gauge\ngabion_ratio 0.5\n"
+            "# HELP gabion_cpu_seconds_total CPU.\n# TYPE gabion_cpu_seconds_total counter\n"
+            "gabion_cpu_seconds_total 0.5\n"
             "# HELP gabion_info Which.\n# TYPE gabion_info gauge\n"
-            "gabion_info{name=\"a\\\"b\",x=\"y\"} 1\n");
+            "gabion_info{name=\"a\\\"b\\\\c\\nd\",x=\"y\"} 1\n");
+}
+
+TEST(Exposition, KeepsMetricsOfOneNameTogether) {
+  MetricList list;
+  list.Gauge("up", "Up.", 1, {{"d", "1"}});
+  list.Gauge("size", "Size.", 5, {{"d", "1"}});
+  list.Gauge("up", "Up.", 0, {{"d", "2"}});
+  EXPECT_EQ(ToExposition(list),
+            "# HELP gabion_up Up.\n# TYPE gabion_up gauge\n"
+            "gabion_up{d=\"1\"} 1\ngabion_up{d=\"2\"} 0\n"
+            "# HELP gabion_size Size.\n# TYPE gabion_size gauge\ngabion_size{d=\"1\"} 5\n");
+}
+
+TEST(Exposition, CountsAHistogramUpwards) {
+  LatencyHistogram histogram;
+  histogram.Add(std::chrono::microseconds(50));
+  histogram.Add(std::chrono::microseconds(51));
+  histogram.Add(std::chrono::seconds(11));
+  MetricList list;
+  list.Histogram("io_seconds", "I/O.", histogram, {{"op", "read"}});
+  const std::string text = ToExposition(list);
+  for (const char* line : {"# TYPE gabion_io_seconds histogram\n",
+                           "gabion_io_seconds_bucket{op=\"read\",le=\"5e-05\"} 1\n",
+                           "gabion_io_seconds_bucket{op=\"read\",le=\"0.0001\"} 2\n",
+                           "gabion_io_seconds_bucket{op=\"read\",le=\"10\"} 2\n",
+                           "gabion_io_seconds_bucket{op=\"read\",le=\"+Inf\"} 3\n",
+                           "gabion_io_seconds_sum{op=\"read\"} 11.000101\n",
+                           "gabion_io_seconds_count{op=\"read\"} 3\n"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
+  }
 }
 
 }  // namespace

@@ -9,7 +9,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -101,10 +103,22 @@ void NotifySupervisor(const std::string& state) {
   if (path[0] == '@') address.sun_path[0] = '\0';  // the abstract name space
   const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return;
-  ::sendto(fd, state.data(), state.size(), MSG_NOSIGNAL,
+  ::sendto(fd, state.data(), state.size(), MSG_NOSIGNAL | MSG_DONTWAIT,
            reinterpret_cast<const sockaddr*>(&address),
            static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + size));
   ::close(fd);
+}
+
+Duration WatchdogInterval() {
+  const char* text = std::getenv("WATCHDOG_USEC");
+  const char* pid = std::getenv("WATCHDOG_PID");
+  if (text == nullptr || (pid != nullptr && std::to_string(::getpid()) != pid)) return {};
+  uint64_t microseconds = 0;
+  const char* const end = text + std::strlen(text);
+  const auto parsed = std::from_chars(text, end, microseconds);
+  if (parsed.ec != std::errc() || parsed.ptr != end) return {};
+  // Half of it, as systemd asks for; a day is as good as for ever.
+  return std::chrono::microseconds(std::min<uint64_t>(microseconds, 86'400'000'000) / 2);
 }
 
 Usage ReadUsage() {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/base/result.h"
+#include "core/base/time.h"
 
 namespace gabion::daemon {
 
@@ -33,8 +34,10 @@ class StateDir {
 // `wanted`.
 Result<uint64_t> RaiseOpenFiles(uint64_t wanted);
 
-// sd_notify(3): "READY=1", "STOPPING=1". Does nothing without NOTIFY_SOCKET.
+// sd_notify(3): "READY=1", "STOPPING=1", "WATCHDOG=1". Does nothing without NOTIFY_SOCKET.
 void NotifySupervisor(const std::string& state);
+// How often a supervisor wants to hear WATCHDOG=1: half of WATCHDOG_USEC; 0: never.
+Duration WatchdogInterval();
 
 struct Usage {
   uint64_t cpu_microseconds = 0;  // user and system

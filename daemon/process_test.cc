@@ -91,6 +91,22 @@ TEST(Supervisor, HearsTheStateOnItsSocket) {
   ::close(fd);
 }
 
+TEST(Supervisor, WantsSignsOfLifeTwiceInItsPatience) {
+  EXPECT_EQ(WatchdogInterval(), Duration(0));
+  ::setenv("WATCHDOG_USEC", "300000", 1);
+  EXPECT_EQ(WatchdogInterval(), std::chrono::milliseconds(150));
+  ::setenv("WATCHDOG_PID", std::to_string(::getpid()).c_str(), 1);
+  EXPECT_EQ(WatchdogInterval(), std::chrono::milliseconds(150));
+  ::setenv("WATCHDOG_PID", "1", 1);
+  EXPECT_EQ(WatchdogInterval(), Duration(0)) << "meant for another process";
+  ::unsetenv("WATCHDOG_PID");
+  for (const char* text : {"", "-5", "soon", "10x"}) {
+    ::setenv("WATCHDOG_USEC", text, 1);
+    EXPECT_EQ(WatchdogInterval(), Duration(0)) << text;
+  }
+  ::unsetenv("WATCHDOG_USEC");
+}
+
 TEST(Usage, CountsThisProcess) {
   const Usage usage = ReadUsage();
   EXPECT_GT(usage.resident_bytes, 1u << 20);

@@ -20,54 +20,46 @@ constexpr uint64_t kOpenFilesMin = 1024;
 
 void Print(const std::string& text) { std::fputs(text.c_str(), stdout); }
 
-std::string MetricsPage(const Config& config, Program program, Host& host) {
-  MetricsText text;
-  text.Info("daemon_info", "Which daemon this is.",
-            {{"program", ProgramName(program)}, {"name", config.name}});
+std::string MetricsPage(const Config& config, Program program, Host& host,
+                        const net::FrontEnd* front_end) {
+  MetricList list;
+  list.Gauge("daemon_info", "Which daemon this is.", 1,
+             {{"program", ProgramName(program)}, {"name", config.name}});
   const Usage usage = ReadUsage();
-  text.Counter("cpu_seconds_total", "CPU time, user and system.",
+  list.Seconds("cpu_seconds_total", "CPU time, user and system.",
                static_cast<double>(usage.cpu_microseconds) / 1e6);
-  text.Gauge("resident_bytes", "Resident memory.", static_cast<double>(usage.resident_bytes));
-  text.Gauge("open_files", "Open file descriptors.", static_cast<double>(usage.open_files));
+  list.Gauge("resident_bytes", "Resident memory.", usage.resident_bytes);
+  list.Gauge("open_files", "Open file descriptors.", usage.open_files);
   const HostCounters& host_counters = host.counters();
-  text.Counter("loop_turns_total", "Turns of the event loop.",
-               static_cast<double>(host_counters.turns));
-  text.Counter("events_total", "Events that the role has handled.",
-               static_cast<double>(host_counters.events));
+  list.Counter("loop_turns_total", "Turns of the event loop.", host_counters.turns);
+  list.Counter("events_total", "Events that the role has handled.", host_counters.events);
   const auto& transport = host.transport_counters();
-  text.Counter("messages_received_total", "Messages from peers.",
-               static_cast<double>(transport.messages_received));
-  text.Counter("messages_sent_total", "Messages to peers.",
-               static_cast<double>(transport.messages_sent));
-  text.Counter("network_received_bytes_total", "Bytes from peers.",
-               static_cast<double>(transport.bytes_received));
-  text.Counter("network_sent_bytes_total", "Bytes to peers.",
-               static_cast<double>(transport.bytes_sent));
-  text.Counter("bad_frames_total", "Frames refused: damaged, oversized or of an unknown kind.",
-               static_cast<double>(transport.bad_frames));
-  text.Counter("refused_connections_total", "Connections over the limit.",
-               static_cast<double>(transport.refused_connections));
-  text.Counter("send_overflows_total", "Connections closed because the peer did not read.",
-               static_cast<double>(transport.overflows));
+  list.Counter("messages_received_total", "Messages from peers.", transport.messages_received);
+  list.Counter("messages_sent_total", "Messages to peers.", transport.messages_sent);
+  list.Counter("network_received_bytes_total", "Bytes from peers.", transport.bytes_received);
+  list.Counter("network_sent_bytes_total", "Bytes to peers.", transport.bytes_sent);
+  list.Counter("bad_frames_total", "Frames refused: damaged, oversized or of an unknown kind.",
+               transport.bad_frames);
+  list.Counter("refused_connections_total", "Connections over the limit.",
+               transport.refused_connections);
+  list.Counter("send_overflows_total", "Connections closed because the peer did not read.",
+               transport.overflows);
   const auto& disk = host.disk_counters();
-  text.Counter("disk_reads_total", "Disk reads.", static_cast<double>(disk.reads));
-  text.Counter("disk_writes_total", "Disk writes.", static_cast<double>(disk.writes));
-  text.Counter("disk_read_bytes_total", "Bytes read from disks.",
-               static_cast<double>(disk.bytes_read));
-  text.Counter("disk_written_bytes_total", "Bytes written to disks.",
-               static_cast<double>(disk.bytes_written));
-  text.Counter("disk_submits_total", "io_submit calls.", static_cast<double>(disk.submits));
-  text.Counter("disk_errors_total", "Disk operations that failed.",
-               static_cast<double>(disk.errors));
+  list.Counter("disk_reads_total", "Disk reads.", disk.reads);
+  list.Counter("disk_writes_total", "Disk writes.", disk.writes);
+  list.Counter("disk_read_bytes_total", "Bytes read from disks.", disk.bytes_read);
+  list.Counter("disk_written_bytes_total", "Bytes written to disks.", disk.bytes_written);
+  list.Counter("disk_submits_total", "io_submit calls.", disk.submits);
+  list.Counter("disk_errors_total", "Disk operations that failed.", disk.errors);
   const BufferPool::Stats& pool = host.pool().stats();
-  text.Gauge("buffer_bytes", "Payload memory in use.", static_cast<double>(pool.bytes_in_use));
-  text.Gauge("buffer_peak_bytes", "Most payload memory that was in use.",
-             static_cast<double>(pool.bytes_in_use_peak));
-  text.Counter("payload_copied_bytes_total", "Payload bytes copied in memory.",
-               static_cast<double>(pool.bytes_copied));
-  text.Counter("buffer_refusals_total", "Requests for payload memory that had to wait.",
-               static_cast<double>(pool.refusals));
-  return text.text();
+  list.Gauge("buffer_bytes", "Payload memory in use.", pool.bytes_in_use);
+  list.Gauge("buffer_peak_bytes", "Most payload memory that was in use.", pool.bytes_in_use_peak);
+  list.Counter("payload_copied_bytes_total", "Payload bytes copied in memory.", pool.bytes_copied);
+  list.Counter("buffer_refusals_total", "Requests for payload memory that had to wait.",
+               pool.refusals);
+  host.role().Collect(list);
+  if (front_end != nullptr) front_end->Collect(list);
+  return ToExposition(list);
 }
 
 }  // namespace
@@ -116,6 +108,9 @@ int RunDaemon(const DaemonParts& parts, int argc, const char* const* argv) {
   options.log = [&logger](Severity severity, const std::string& text) {
     logger.Write(severity, text);
   };
+  options.on_stopping = [] { NotifySupervisor("STOPPING=1"); };
+  options.on_alive = [] { NotifySupervisor("WATCHDOG=1"); };
+  options.alive_interval = WatchdogInterval();
   const Result<std::unique_ptr<Host>> host = Host::Create(
       options, [&](const RoleResources& resources, const std::vector<Address>& listening) {
         return parts.make_role(config, resources, listening);
@@ -133,7 +128,7 @@ int RunDaemon(const DaemonParts& parts, int argc, const char* const* argv) {
   if (config.metrics_listen) {
     auto made = MetricsServer::Listen(
         &(*host)->reactor(), *config.metrics_listen,
-        {.metrics = [&] { return MetricsPage(config, parts.program, **host); },
+        {.metrics = [&] { return MetricsPage(config, parts.program, **host, front_end.get()); },
          .status = [&] { return (*host)->role().Dump(); }});
     if (!made) return fail(made.error());
     metrics = std::move(*made);
@@ -144,7 +139,6 @@ int RunDaemon(const DaemonParts& parts, int argc, const char* const* argv) {
   }
   NotifySupervisor("READY=1");
   const int exit_code = (*host)->Run();
-  NotifySupervisor("STOPPING=1");
   if (exit_code == 0) logger.Write(Severity::kInfo, "ended cleanly");
   return exit_code;
 }

@@ -5,8 +5,10 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -34,23 +36,9 @@ class StartTest : public testing::Test {
     std::filesystem::remove_all(folder_);
   }
 
-  // An address of this machine that nobody uses: 127/8 is large, and the process id is ours.
-  static std::string FreeAddress() {
-    const auto pid = static_cast<unsigned>(::getpid());
-    return "127." + std::to_string(1 + (pid >> 16 & 63)) + "." + std::to_string(pid >> 8 & 255) +
-           "." + std::to_string(pid & 255) + ":17070";
-  }
-
   std::vector<std::string> MdmArguments() const {
     return {Program("daemon/gabion-mdm"), "--state-dir=" + folder_ + "/state",
             "--listen=" + FreeAddress()};
-  }
-
-  static void AwaitText(const std::string& file, const std::string& text) {
-    for (int i = 0; i < 6000 && ReadText(file).find(text) == std::string::npos; ++i) {
-      ::poll(nullptr, 0, 10);
-    }
-    EXPECT_NE(ReadText(file).find(text), std::string::npos) << ReadText(file);
   }
 
   std::string folder_;
@@ -63,7 +51,7 @@ TEST_F(StartTest, SigtermEndsCleanlyAndTheNextStartServesTheSameCluster) {
   for (int round = 0; round < 2; ++round) {
     const std::string log = folder_ + "/log" + std::to_string(round);
     Background mdm(MdmArguments(), log);
-    AwaitText(log, "serving cluster");
+    ASSERT_TRUE(AwaitText(log, "serving cluster")) << ReadText(log);
     mdm.Signal(SIGTERM);
     EXPECT_EQ(mdm.Wait(), 0) << ReadText(log);
     const std::string text = ReadText(log);
@@ -122,7 +110,7 @@ TEST_F(StartTest, AddressThatOthersReachIsRefused) {
 TEST_F(StartTest, SecondDaemonOnAStateFolderIsRefusedAndTheFirstGoesOn) {
   const std::string log = folder_ + "/log";
   Background mdm(MdmArguments(), log);
-  AwaitText(log, "serving cluster");
+  ASSERT_TRUE(AwaitText(log, "serving cluster")) << ReadText(log);
   const CommandResult second = RunShell(Program("daemon/gabion-mdm") + " --state-dir=" + folder_ +
                                         "/state --listen=127.0.0.1:7099");
   EXPECT_EQ(second.exit_code, 1);
@@ -176,10 +164,122 @@ TEST_F(StartTest, DaemonWithoutAnMdmWaitsAndEndsCleanly) {
       arguments.push_back("--nbd-socket=" + folder_ + "/nbd.sock");
     }
     Background daemon(arguments, log);
-    AwaitText(log, "\"level\":\"info\"");
+    ASSERT_TRUE(AwaitText(log, "\"level\":\"info\"")) << ReadText(log);
     daemon.Signal(SIGTERM);
     EXPECT_EQ(daemon.Wait(), 0) << ReadText(log);
   }
+}
+
+TEST_F(StartTest, MetricsPortInUseNamesTheAddress) {
+  const CommandResult result =
+      RunShell(Program("daemon/gabion-mdm") + " --state-dir=" + folder_ +
+               "/state --listen=" + FreeAddress() + " --metrics-listen=" + taken_address_);
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.output.find("metrics-listen"), std::string::npos) << result.output;
+  EXPECT_NE(result.output.find(taken_address_), std::string::npos) << result.output;
+}
+
+TEST_F(StartTest, NbdSocketOfALiveDaemonIsNotTakenAndThatOfADeadOneIs) {
+  const std::string path = folder_ + "/nbd.sock";
+  const auto arguments = [&](const std::string& name) {
+    return std::vector<std::string>{Program("daemon/gabion-sdc"), "--name=" + name,
+                                    "--mdm=" + taken_address_, "--nbd-socket=" + path,
+                                    "--state-dir=" + folder_ + "/" + name};
+  };
+  const std::string log = folder_ + "/log";
+  {
+    Background first(arguments("first"), log);
+    ASSERT_TRUE(AwaitText(log, "NBD exports on " + path)) << ReadText(log);
+    const std::string second_log = folder_ + "/log2";
+    Background second(arguments("second"), second_log);
+    EXPECT_EQ(second.Wait(), 1);
+    EXPECT_NE(ReadText(second_log).find(path), std::string::npos) << ReadText(second_log);
+    EXPECT_TRUE(first.running());
+    EXPECT_TRUE(std::filesystem::exists(path));
+  }
+  // The first one was killed and has left its socket.
+  ASSERT_TRUE(std::filesystem::exists(path));
+  const std::string third_log = folder_ + "/log3";
+  Background third(arguments("third"), third_log);
+  EXPECT_TRUE(AwaitText(third_log, "NBD exports on " + path)) << ReadText(third_log);
+}
+
+TEST_F(StartTest, FullDiskNamesTheStateAndTheWayOut) {
+  ASSERT_EQ(::geteuid(), 0u) << "run this test as root: it mounts a small file system";
+  const std::string mount = folder_ + "/small";
+  const CommandResult made =
+      RunShell("set -e; mkdir " + mount + "; truncate -s 16M " + folder_ + "/disk; mkfs.ext4 -q " +
+               folder_ + "/disk; mount -o loop " + folder_ + "/disk " + mount);
+  ASSERT_EQ(made.exit_code, 0) << made.output;
+  const CommandResult result = RunShell(Program("daemon/gabion-mdm") + " --state-dir=" + mount +
+                                        "/state --listen=" + FreeAddress());
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.output.find(mount + "/state"), std::string::npos) << result.output;
+  EXPECT_NE(result.output.find("No space left"), std::string::npos) << result.output;
+  EXPECT_NE(result.output.find("make room"), std::string::npos) << result.output;
+  // Nothing half made stays behind that would pass for a state the next time.
+  EXPECT_FALSE(std::filesystem::exists(mount + "/state/state"));
+  EXPECT_EQ(RunShell("umount " + mount).exit_code, 0);
+}
+
+// What a supervisor hears, as systemd would.
+class NotifyTest : public StartTest {
+ protected:
+  NotifyTest() : path_(folder_ + "/notify"), fd_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_un name{};
+    name.sun_family = AF_UNIX;
+    std::strncpy(name.sun_path, path_.c_str(), sizeof(name.sun_path) - 1);
+    ::bind(fd_, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
+  }
+  ~NotifyTest() override { ::close(fd_); }
+
+  // The next message; empty after a minute of silence.
+  std::string Next() const {
+    pollfd ready{.fd = fd_, .events = POLLIN, .revents = 0};
+    if (::poll(&ready, 1, 60'000) != 1) return "";
+    char text[64] = {};
+    const ssize_t size = ::recv(fd_, text, sizeof(text) - 1, 0);
+    return std::string(text, size > 0 ? static_cast<size_t>(size) : 0);
+  }
+
+  std::string path_;
+  int fd_;
+};
+
+TEST_F(NotifyTest, HearsReadyThenSignsOfLifeThenStopping) {
+  ASSERT_GE(fd_, 0);
+  const std::string log = folder_ + "/log";
+  std::vector<std::string> arguments = MdmArguments();
+  arguments.insert(arguments.begin(), {"env", "NOTIFY_SOCKET=" + path_, "WATCHDOG_USEC=100000"});
+  Background mdm(arguments, log);
+  EXPECT_EQ(Next(), "READY=1") << ReadText(log);
+  // Also while it has nothing to do.
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(Next(), "WATCHDOG=1") << ReadText(log);
+  mdm.Signal(SIGTERM);
+  std::string heard = "WATCHDOG=1";
+  while (heard == "WATCHDOG=1") heard = Next();
+  EXPECT_EQ(heard, "STOPPING=1");
+  EXPECT_EQ(mdm.Wait(), 0);
+}
+
+TEST_F(NotifyTest, ADaemonThatCannotStartIsNeverReady) {
+  const CommandResult result =
+      RunShell("NOTIFY_SOCKET=" + path_ + " " + Program("daemon/gabion-mdm") +
+               " --state-dir=" + folder_ + "/state --listen=" + taken_address_);
+  EXPECT_EQ(result.exit_code, 1);
+  char byte = 0;
+  EXPECT_LT(::recv(fd_, &byte, 1, MSG_DONTWAIT), 0);
+}
+
+TEST_F(StartTest, SystemdUnderstandsTheUnits) {
+  const CommandResult result =
+      RunShell("set -e; mkdir " + folder_ +
+               "/units; for unit in daemon/systemd/*.service; do sed "
+               "'s#/usr/bin/gabion-[a-z]*#/bin/true#' $unit > " +
+               folder_ + "/units/$(basename $unit); done; systemd-analyze verify --man=no " +
+               folder_ + "/units/*.service");
+  EXPECT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_EQ(result.output, "") << "an unknown key is only a warning";
 }
 
 }  // namespace

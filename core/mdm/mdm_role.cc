@@ -213,6 +213,7 @@ void MdmRole::OnApplied(const Now& now, const proto::Command& command, const Cha
     if (registrar_.IsAttached(sds)) CloseConnection(registrar_.ConnOf(sds), effects);
     leases_.Forget(sds);
     taking_.erase(sds);
+    sds_by_name_.erase(sds);
   }
   config_.OnCommitted(repository_, changes, now.boot, effects);
   registrar_.OnCommitted(repository_, changes);

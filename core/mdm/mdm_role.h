@@ -39,6 +39,7 @@ class MdmRole final : public Role {
   void Step(const Now& now, const Event& event, Effects& effects) override;
   void CheckInvariants() const override;
   std::string Dump() const override;
+  void Collect(MetricList& metrics) const override;  // metrics.cc
   uint64_t StateHash() const override;
 
  private:
@@ -116,6 +117,7 @@ class MdmRole final : public Role {
   void OnAdminRequest(const Now& now, ConnId conn, uint64_t tag, proto::AdminRequest request,
                       Effects& effects);
   void VoidOldLease(SdsId sds);
+  void RefuseSds(const SdsRegistration& registration, const std::string& error, Effects& effects);
   void BeginSdsRegistration(const Now& now, SdsRegistration registration, Effects& effects);
   void FinishSdsRegistration(const Now& now, const SdsRegistration& registration, SdsId sds,
                              Effects& effects);
@@ -149,6 +151,11 @@ class MdmRole final : public Role {
   // R21: the primary role was taken from these SDSs; no grant before they have applied this version
   // of their configuration (UINT64_MAX: the command is under way).
   absl::btree_map<SdsId, uint64_t> taking_;
+  // Incarnations that registered by name and were not heard since: the answer with their id may
+  // have been lost, so they may come by name once more. Another process with that name may not: its
+  // requests would be taken for theirs (R10, R20).
+  absl::btree_map<SdsId, uint64_t> sds_by_name_;
+  absl::btree_map<SdcId, uint64_t> sdc_by_name_;
   bool look_again_ = false;  // something changed that the control loops decide by
   Instant started_at_;
   Instant now_;  // of the last step, for Dump

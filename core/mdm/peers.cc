@@ -124,6 +124,7 @@ void MdmRole::OnManagement(const Now& now, ConnId conn, Connection& connection, 
     if (!connection.sdc.valid() || !maps_.OnHeartbeat(connection.sdc, conn, now.boot, &version)) {
       return;
     }
+    sdc_by_name_.erase(connection.sdc);
     proto::Management answer;
     answer.mutable_sdc_heartbeat_reply()->set_number(management.sdc_heartbeat().number());
     answer.mutable_sdc_heartbeat_reply()->set_map_version(version);
@@ -140,6 +141,35 @@ void MdmRole::OnManagement(const Now& now, ConnId conn, Connection& connection, 
   }
 }
 
+namespace {
+
+// A process that does not know its id, and that cannot be the one that registered.
+template <class Id>
+bool IsAnother(const absl::btree_map<Id, uint64_t>& by_name, Id id, uint64_t own_id,
+               uint64_t incarnation, uint64_t registered) {
+  if (own_id != 0 || incarnation != registered) return false;
+  const auto unheard = by_name.find(id);
+  return unheard == by_name.end() || unheard->second != incarnation;
+}
+
+template <class Id>
+void Note(absl::btree_map<Id, uint64_t>& by_name, Id id, uint64_t own_id, uint64_t incarnation) {
+  if (own_id != 0) {
+    by_name.erase(id);
+  } else {
+    by_name[id] = incarnation;
+  }
+}
+
+std::string AnotherProcess(const char* kind, const std::string& name) {
+  return absl::StrCat(
+      kind, " ", name,
+      " has registered from another state directory: start it with that one, or add "
+      "this one under a name of its own");
+}
+
+}  // namespace
+
 void MdmRole::OnSdsHeartbeat(const Now& now, ConnId conn, SdsId sds,
                              const proto::SdsHeartbeat& heartbeat, Effects& effects) {
   bool changed = false;
@@ -147,6 +177,7 @@ void MdmRole::OnSdsHeartbeat(const Now& now, ConnId conn, SdsId sds,
     ++refused_messages_;
     return;
   }
+  sds_by_name_.erase(sds);
   look_again_ = look_again_ || changed;
   if (changed) VoidOldLease(sds);
   config_.OnReport(sds, heartbeat.applied_version(), heartbeat.drained_version());
@@ -182,15 +213,14 @@ void MdmRole::BeginSdsRegistration(const Now& now, SdsRegistration registration,
   const auto connection = connections_.find(registration.conn);
   if (connection == connections_.end()) return;  // gone while it waited
   const Registrar::Verdict verdict = registrar_.Judge(repository_, registration.request);
-  if (!verdict.error.empty()) {
-    proto::Management answer;
-    answer.mutable_sds_register_reply()->set_error(verdict.error);
-    answer.mutable_sds_register_reply()->set_cluster(repository_.cluster().value());
-    answer.mutable_sds_register_reply()->set_generation(repository_.generation());
-    effects.Log(Severity::kWarning, absl::StrCat("registration refused: ", verdict.error));
-    Reply(registration.conn, registration.tag, answer, effects);
-    return;
+  if (!verdict.error.empty()) return RefuseSds(registration, verdict.error, effects);
+  const proto::SdsRegister& request = registration.request;
+  const proto::Sds& known = *repository_.FindSds(verdict.sds);
+  if (IsAnother(sds_by_name_, verdict.sds, request.sds(), request.incarnation(),
+                known.incarnation())) {
+    return RefuseSds(registration, AnotherProcess("SDS", known.name()), effects);
   }
+  Note(sds_by_name_, verdict.sds, request.sds(), request.incarnation());
   if (connection->second.sds.valid() && connection->second.sds != verdict.sds) {
     ++refused_messages_;  // one connection is one SDS
     CloseConnection(registration.conn, effects);
@@ -207,6 +237,16 @@ void MdmRole::BeginSdsRegistration(const Now& now, SdsRegistration registration,
   body->set_incarnation(registration.request.incarnation());
   *body->mutable_addresses() = registration.request.addresses();
   Propose(now, std::move(command), std::move(registration), effects);
+}
+
+void MdmRole::RefuseSds(const SdsRegistration& registration, const std::string& error,
+                        Effects& effects) {
+  proto::Management answer;
+  answer.mutable_sds_register_reply()->set_error(error);
+  answer.mutable_sds_register_reply()->set_cluster(repository_.cluster().value());
+  answer.mutable_sds_register_reply()->set_generation(repository_.generation());
+  effects.Log(Severity::kWarning, absl::StrCat("registration refused: ", error));
+  Reply(registration.conn, registration.tag, answer, effects);
 }
 
 void MdmRole::FinishSdsRegistration(const Now& now, const SdsRegistration& registration, SdsId sds,
@@ -248,6 +288,9 @@ void MdmRole::BeginSdcRegistration(const Now& now, SdcRegistration registration,
                          ", but ", sdc->incarnation(),
                          " has been seen: another process runs under this name, or its state "
                          "directory is an old copy; stop one of them");
+  } else if (IsAnother(sdc_by_name_, registration.sdc, request.sdc(), request.incarnation(),
+                       sdc->incarnation())) {
+    error = AnotherProcess("SDC", sdc->name());
   }
   if (!error.empty()) {
     proto::Management answer;
@@ -262,6 +305,7 @@ void MdmRole::BeginSdcRegistration(const Now& now, SdcRegistration registration,
     CloseConnection(registration.conn, effects);
     return;
   }
+  Note(sdc_by_name_, registration.sdc, request.sdc(), request.incarnation());
   if (request.incarnation() == sdc->incarnation()) {
     FinishSdcRegistration(now, registration, effects);
     return;

@@ -8,6 +8,29 @@
 
 namespace gabion {
 
+namespace {
+
+// What to do about a refusal, for the log.
+std::string_view WayOut(wire::Status status) {
+  switch (status) {
+    case wire::Status::kWrongCluster:
+      return "; this daemon's state folder belongs to another cluster: check the address, or give "
+             "the daemon a state folder of its own";
+    case wire::Status::kWrongPeer:
+      return "; another daemon listens at that address: check it";
+    case wire::Status::kUnknownPeer:
+      return "; it does not know this daemon: gabion sds add, gabion sdc add";
+    case wire::Status::kUnsupportedVersion:
+      return "; the two speak no common version: update the older one";
+    case wire::Status::kStaleIncarnation:
+      return "; a newer process with this identity runs: stop one of the two";
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
 Link::Link(const Options& options) : options_(options), backoff_(options.backoff_min) {
   CHECK_NE(options.dial_base, 0u);
   CHECK_GT(options.backoff_min.count(), 0);
@@ -103,7 +126,7 @@ Link::Change Link::OnHelloReply(const Now& now, ConnId conn, const wire::HelloRe
     const bool is_news = status != refusal_;
     refusal_ = status;
     Fail("hello refused: " + std::string(wire::StatusName(status)));
-    if (is_news) effects.Log(Severity::kWarning, error_);
+    if (is_news) effects.Log(Severity::kWarning, error_ + std::string(WayOut(status)));
     return GiveUp(now, /*failed_attempt=*/true, effects);
   }
   reply_ = reply;

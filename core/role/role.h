@@ -8,6 +8,7 @@
 #include "core/base/time.h"
 #include "core/role/effects.h"
 #include "core/role/event.h"
+#include "core/role/metrics.h"
 
 namespace gabion {
 
@@ -25,6 +26,9 @@ class Role {
   // State for people: a few lines per component, stable order. Also what `status` of a daemon
   // prints.
   virtual std::string Dump() const = 0;
+
+  // Numbers for monitoring. A role may have none.
+  virtual void Collect(MetricList& /*metrics*/) const {}
 
   // Order-independent of addresses and hash seeds; equal states give equal hashes.
   virtual uint64_t StateHash() const = 0;

@@ -28,6 +28,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <string>
@@ -44,6 +45,7 @@
 #include "core/base/time.h"
 #include "core/role/effects.h"
 #include "core/role/event.h"
+#include "core/role/metrics.h"
 #include "core/sdc/map_cache.h"
 #include "core/sdc/mdm_session.h"
 #include "core/sdc/reaction.h"
@@ -81,6 +83,13 @@ struct IoCounters {
   uint64_t timeouts = 0;       // requests that met io_timeout
 };
 
+// Requests that ended, by what was asked.
+struct IoStats {
+  LatencyHistogram latency;  // of all, failed ones too
+  uint64_t bytes = 0;        // of those that succeeded
+  uint64_t errors = 0;
+};
+
 class Io {
  public:
   explicit Io(const IoOptions& options);
@@ -104,6 +113,7 @@ class Io {
   // SDSs that parts wait for and that are not connected, in order of id.
   std::vector<SdsId> Unreachable() const;
   const IoCounters& counters() const { return counters_; }
+  void Collect(MetricList& metrics) const;
 
   void CheckInvariants() const;
   std::string Dump() const;
@@ -114,6 +124,7 @@ class Io {
     UserTag tag = 0;
     UserOp op{};
     VolumeId volume;
+    Instant submitted{};
     uint64_t begin = 0;
     uint64_t end = 0;
     uint64_t cursor = 0;   // the rest has no part yet
@@ -246,6 +257,9 @@ class Io {
   bool watch_armed_ = false;
   Instant pause_timer_at_ = kNever;
   IoCounters counters_;
+  enum StatsKind : uint8_t { kReads, kWrites, kZeroes, kQuestions, kKinds };
+  static StatsKind StatsKindOf(UserOp op);
+  std::array<IoStats, kKinds> stats_;
 };
 
 }  // namespace gabion::sdc

@@ -67,6 +67,7 @@ void Io::Submit(Context& context, const UserRequestEvent& event) {
   request.tag = event.tag;
   request.op = event.op;
   request.volume = event.volume;
+  request.submitted = context.now.boot;
   request.begin = request.cursor = event.offset_bytes;
   request.end = event.offset_bytes + event.length_bytes;
   if (request.op == UserOp::kBlockStatus) {
@@ -279,6 +280,13 @@ void Io::FinishIfSettled(Context& context, SlotTag tag) {
   reply.error = request->error;
   if (request->has_answer() && request->error == 0) {
     reply.payload = std::move(request->payload);
+  }
+  IoStats& stats = stats_[StatsKindOf(request->op)];
+  stats.latency.Add(context.now.boot - request->submitted);
+  if (request->error == 0) {
+    stats.bytes += request->end - request->begin;
+  } else {
+    ++stats.errors;
   }
   requests_.Erase(tag);
   context.effects.Reply(std::move(reply));

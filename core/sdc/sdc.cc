@@ -67,6 +67,13 @@ class Sdc final : public Role {
            (stopping_ ? ", stopping\n" : "\n") + mdm_.Dump() + attachments_.Dump() + io_.Dump();
   }
 
+  void Collect(MetricList& metrics) const override {
+    io_.Collect(metrics);
+    metrics.Gauge("mdm_connected", "1 while the MDM keeps the map up to date.",
+                  mdm_.state() == MdmSession::State::kCurrent ? 1 : 0);
+    metrics.Gauge("volumes_mapped", "Volumes mapped to this client.", mdm_.map().volumes().size());
+  }
+
   uint64_t StateHash() const override {
     uint64_t hash = mix64(identity_.id().value() + identity_.incarnation().value());
     hash = mix64(hash + mdm_.StateHash());

@@ -69,7 +69,7 @@ void Node::OnPresenceRequest(Context& ctx, ConnId conn, const wire::PresenceRequ
   }
   if (reply.status == Status::kOk) {
     const auto bytes = std::as_bytes(asked);
-    payload = resources.pool->Allocate(static_cast<uint32_t>(bytes.size()));
+    payload = resources.pool->Allocate(static_cast<uint32_t>(bytes.size()), BufferUse::kClient);
     if (payload.empty()) {
       reply.status = Status::kBusy;
     } else {

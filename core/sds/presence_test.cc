@@ -32,6 +32,26 @@ TEST(Presence, BlocksThatWereWrittenAndNotZeroedSinceHaveData) {
   EXPECT_EQ(cluster.PresenceOf(cluster.AskPresence(client)), (ChunkPresence{{0b1, 0b1010, 0, 0}}));
 }
 
+TEST(Presence, ZeroesInPartsOfAHoleLeaveAHole) {
+  TestCluster cluster(2);
+  cluster.Configure(0, 1);
+  cluster.Run(milliseconds(300));
+  const ConnId client = Client(cluster, 0);
+  const auto zero = [&](uint32_t offset, uint32_t length) {
+    const uint64_t tag = cluster.Zero(client, {.offset_bytes = offset, .length_bytes = length});
+    EXPECT_EQ(cluster.StatusOf(tag), Status::kOk) << offset;
+    return cluster.PresenceOf(cluster.AskPresence(client));
+  };
+  EXPECT_EQ(zero(512, 4096), ChunkPresence());
+  cluster.Write(client, 5, {.offset_bytes = 0});
+  EXPECT_EQ(zero(512, 4096), (ChunkPresence{{3, 0, 0, 0}}))
+      << "one entry, and a part of it is data";
+  EXPECT_EQ(cluster.StampOf(cluster.Read(client, {.offset_bytes = 0, .length_bytes = 512})), 5);
+  EXPECT_EQ(cluster.StampOf(cluster.Read(client, {.offset_bytes = 512, .length_bytes = 3584})), 0);
+  EXPECT_EQ(zero(0, 512), (ChunkPresence{{2, 0, 0, 0}})) << "block 0 is zeroes altogether";
+  EXPECT_EQ(zero(4096, 512), ChunkPresence());
+}
+
 TEST(Presence, WhatIsNotDecidedYetCountsAsData) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);

@@ -17,6 +17,7 @@ class SdsRole : public Role {
   void Step(const Now& now, const Event& event, Effects& effects) override;
   void CheckInvariants() const override;
   std::string Dump() const override;
+  void Collect(MetricList& metrics) const override;  // metrics.cc
   uint64_t StateHash() const override;
 
   const Node& node() const { return node_; }

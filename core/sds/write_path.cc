@@ -200,11 +200,17 @@ bool Primary::FinishMerge(Context& ctx, Request& request) {
   } else {
     std::memset(to.data() + head, 0, request.target.length_bytes);
   }
-  for (uint32_t block = 0; block < request.block_count; ++block) {
-    request.crc[block] = Crc32c(to.subspan(size_t{block} * wire::kBlockBytes, wire::kBlockBytes));
+  // Zeroes in a block of zeroes leave a hole a hole: tools zero in units of 512 bytes.
+  const bool has_data =
+      request.kind == wire::EntryKind::kWrite ||
+      std::any_of(to.begin(), to.end(), [](std::byte b) { return b != std::byte{0}; });
+  if (has_data) {
+    for (uint32_t block = 0; block < request.block_count; ++block) {
+      request.crc[block] = Crc32c(to.subspan(size_t{block} * wire::kBlockBytes, wire::kBlockBytes));
+    }
+    request.kind = wire::EntryKind::kWrite;
+    request.data = std::move(whole);
   }
-  request.kind = wire::EntryKind::kWrite;
-  request.data = std::move(whole);
   request.merge_first = Slice();
   request.merge_last = Slice();
   request.merged = true;

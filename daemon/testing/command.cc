@@ -110,4 +110,18 @@ std::string ReadText(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
+bool AwaitText(const std::string& path, const std::string& text) {
+  for (int waited = 0; waited < kLimitMillis; waited += 10) {
+    if (ReadText(path).find(text) != std::string::npos) return true;
+    ::poll(nullptr, 0, 10);
+  }
+  return false;
+}
+
+std::string FreeAddress() {
+  const auto pid = static_cast<unsigned>(::getpid());
+  return "127." + std::to_string(1 + (pid >> 16 & 63)) + "." + std::to_string(pid >> 8 & 255) +
+         "." + std::to_string(pid & 255) + ":17070";
+}
+
 }  // namespace gabion::daemon

@@ -44,5 +44,10 @@ std::string Program(const std::string& path);
 std::string MakeFolder();
 
 std::string ReadText(const std::string& path);
+// Until the file has it; false after two minutes.
+bool AwaitText(const std::string& path, const std::string& text);
+
+// An address of this machine that nobody else uses: 127/8 is large, and the process id is ours.
+std::string FreeAddress();
 
 }  // namespace gabion::daemon

@@ -6,6 +6,7 @@
 
 #include "core/role/effects.h"
 #include "core/role/event.h"
+#include "core/role/metrics.h"
 
 namespace gabion::net {
 
@@ -20,6 +21,8 @@ class FrontEnd {
   virtual void EndTurn() = 0;
   // There are requests to take that no descriptor will announce.
   virtual bool has_requests() const = 0;
+  // Numbers for monitoring.
+  virtual void Collect(MetricList& metrics) const = 0;
   // Takes nothing new; what is in flight is answered.
   virtual void Shutdown() = 0;
 };

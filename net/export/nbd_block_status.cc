@@ -77,7 +77,7 @@ void NbdSession::SendStatus(Command& command) {
   CHECK_GT(count, 0u);
   Slice list;
   if (count > kInlineExtentsMax) {
-    list = options_.pool->Allocate(static_cast<uint32_t>(count * 8));
+    list = options_.pool->Allocate(static_cast<uint32_t>(count * 8), BufferUse::kClient);
     if (list.empty()) count = kInlineExtentsMax;
   }
   BeWriter<64> head;

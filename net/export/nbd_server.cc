@@ -229,6 +229,7 @@ void NbdServer::Accept(int listen_fd) {
                                          : "refused an NBD client: all " +
                                                std::to_string(options_.clients_max) +
                                                " places are taken");
+      ++refused_;
       ::close(fd);
       continue;
     }
@@ -274,6 +275,11 @@ void NbdServer::EndTurn() {
       ++it;
     }
   }
+}
+
+void NbdServer::Collect(MetricList& metrics) const {
+  metrics.Gauge("nbd_connections", "NBD connections.", clients_.size());
+  metrics.Counter("nbd_refused_connections_total", "NBD connections over the limit.", refused_);
 }
 
 void NbdServer::Shutdown() {

@@ -41,6 +41,7 @@ class NbdServer : public net::FrontEnd {
   void OnNotice(const UserNoticeEffect& notice) override;
   void EndTurn() override;
   bool has_requests() const override { return !requests_.empty(); }
+  void Collect(MetricList& metrics) const override;
   void Shutdown() override;
 
   size_t clients() const { return clients_.size(); }
@@ -58,6 +59,7 @@ class NbdServer : public net::FrontEnd {
   Log log_;
   RequestBudget budget_;
   uint32_t last_session_ = 0;
+  uint64_t refused_ = 0;
   bool stopping_ = false;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::vector<std::string> unix_paths_;
