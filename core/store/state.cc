@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "core/base/bug.h"
 #include "core/base/check.h"
 
 namespace gabion::store {
@@ -142,7 +143,8 @@ bool DeviceState::StartEpoch(SliceId slice, const EpochStartRecord& record, Entr
   }
 
   // What is above `keep` gets its new name, or goes. A copy stays behind the entry that it
-  // followed.
+  // followed, and is as young as the youngest entry that it holds: a replica that comes back has
+  // voided the entry under its old name, and is sent what changed in this epoch.
   std::vector<ItemKey> keys;
   for (auto it = replica->items.upper_bound(ItemKey{keep, UINT64_MAX}); it != replica->items.end();
        ++it) {
@@ -159,6 +161,9 @@ bool DeviceState::StartEpoch(SliceId slice, const EpochStartRecord& record, Entr
     }
     if (key.serial != 0) {
       const EntryId after = renamed > 0 ? record.renames[renamed - 1].to : start;
+      if (renamed > 0 && !PLANTED_BUG("copy-forgets-carried-over")) {
+        replica->items.at(key)->modified_epoch = record.epoch;
+      }
       RenameItem(*replica, key, ItemKey{after, key.serial});
     } else if (renamed == 0 || record.renames[renamed - 1].from != key.id) {
       replica->requests.OnVoid(replica->items.at(key)->header);

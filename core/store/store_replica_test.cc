@@ -133,6 +133,29 @@ TEST_F(StoreReplicaTest, CopyWinsOverWhatWasBeforeAndLosesToWhatComesAfter) {
   EXPECT_EQ(test_.Read(kSlice, TestKey(0), 0, 4), (Stamps{500, 0, 501, 0}));
 }
 
+// The replica that the copy came from voids the entry under its old name when it comes back, so the
+// entry has to count as new here, although the copy has its content (seed 3820479719).
+TEST_F(StoreReplicaTest, ACopyIsAsYoungAsWhatIsCarriedOverInIt) {
+  StartEpoch({.epoch = Epoch(2), .in_sync = false});
+  Append(Entry(2, 1), 0, 1, 100);
+  Copy(0, 0xffff, Epoch(2), Entry(2, 1), 100);
+  Copy(1, 0xffff, Epoch(2), facts().last, 500);
+  const Rename rename{.from = Entry(2, 1), .to = Entry(3, 1)};
+  StartEpoch({.epoch = Epoch(3), .end = Entry(2, 0), .renames = std::span(&rename, 1)});
+  for (int i = 0; i < 2; ++i) {
+    const auto list = test_.store().List(kSlice, std::nullopt, Epoch(2), 10);
+    ASSERT_EQ(list.size(), 1u);
+    EXPECT_EQ(list[0].changed & 1u, 1u);
+    Reopen();
+  }
+  test_.Commit(kSlice, Entry(3, 1));
+  test_.Quiesce();
+  const auto list = test_.store().List(kSlice, std::nullopt, Epoch(2), 10);
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_EQ(list[0].changed & 1u, 1u);
+  EXPECT_EQ(test_.Read(kSlice, TestKey(0), 0, 2), (Stamps{100, 101}));
+}
+
 TEST_F(StoreReplicaTest, AnIdleJoiningBringsItsCopiesHome) {
   StartEpoch({.epoch = Epoch(2), .in_sync = false});
   Copy(3, 0xffff, Epoch(1), facts().last, 500);

@@ -37,6 +37,7 @@ constexpr PlantedBug kBugs[] = {
     {"R21-renew-while-taking", "R21: no renewal while the role is taken away", 57},
     {"R22-void-live-lease", "R22: a new incarnation voids a lease only with lock and devices", 12},
     {"act-before-durable", "the MDM acts on what is committed", 165},
+    {"copy-forgets-carried-over", "a copy is as young as the youngest entry that it holds", 0},
     {"duplicate-replicate-applied", "a duplicate replicate is not appended again", 5},
     {"epoch-not-checked-at-secondary", "R20: a replicate of another epoch is refused", 0},
     {"join-base-counts-carried-over", "R14: a joining starts where the target holds everything", 0},
