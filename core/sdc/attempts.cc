@@ -25,7 +25,7 @@ void Io::TrySend(Context& context, SlotTag tag) {
     --slices_[target.slice].awaiting_id;
   }
   part->state = PartState::kAwaitingRoute;
-  if (part->doom != 0) return Settle(context, tag, part->doom);
+  if (part->fails()) return Settle(context, tag, part->doom);
   const MapCache& map = context.mdm.map();
   const VolumeInfo* volume = map.FindVolume(target.volume);
   if (volume == nullptr) return Settle(context, tag, EIO);
@@ -158,7 +158,7 @@ void Io::OnRefusal(Context& context, SlotTag tag, wire::Status status) {
   Part& part = *parts_.Find(tag);
   CHECK(!part.attempt_out());
   part.refusal = status;
-  if (part.doom != 0) return Settle(context, tag, part.doom);
+  if (part.fails()) return Settle(context, tag, part.doom);
   switch (ReactionTo(status)) {
     case Reaction::kDone:
       UNREACHABLE("not a refusal");
@@ -243,6 +243,7 @@ void Io::OnMapChanged(Context& context) {
         // A newer reign means that no attempt under the old one can be admitted (R12).
         if (map.RouteOf(target.slice).reign > part->reign) {
           RetireAttempt(*part);
+          part->uncertain = !part->is_read;
           TrySend(context, tag);
         } else if (map.FindVolume(target.volume) == nullptr) {
           Doom(context, tag, EIO);

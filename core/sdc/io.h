@@ -24,7 +24,9 @@
 // | kUnconfirmed     | yes         | a hello reply of that SDS; newer reign                     |
 //
 // A part that must fail (io_timeout, unmapped) has `doom` set and fails once no attempt is out: a
-// write reported as failed never takes effect later.
+// write reported as failed never takes effect later. One that was out at a primary which is gone is
+// `uncertain`: it may be in that primary's log, which may come back when its successor fails, too.
+// So a time-out does not fail it any more: the successor gets it, and answers for it.
 #pragma once
 
 #include <algorithm>
@@ -39,8 +41,8 @@
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
 #include "core/base/buffer.h"
+#include "core/base/fifo.h"
 #include "core/base/ids.h"
-#include "core/base/ring.h"
 #include "core/base/slot_table.h"
 #include "core/base/time.h"
 #include "core/role/effects.h"
@@ -170,7 +172,9 @@ class Io {
     wire::Status refusal = wire::Status::kOk;
     uint64_t confirm_number = 0;
     int doom = 0;
+    bool uncertain = false;  // only of writes
 
+    bool fails() const { return doom != 0 && !uncertain; }
     bool attempt_out() const {
       return state == PartState::kSent || state == PartState::kUnconfirmed;
     }
@@ -222,6 +226,8 @@ class Io {
   // SDS sessions (sessions.cc).
   SdsSession* SessionOf(Context& context, SdsId sds);
   SdsSession* FindByConn(ConnId conn);
+  // The SDS at the other end is this process now.
+  void OnProcess(SdsSession& session, Incarnation incarnation);
   void OnLinkChange(Context& context, SdsSession& session, Link::Change change);
   void GiveUp(Context& context, SdsSession& session, std::string_view reason);
   void ArmWatch(Context& context);
@@ -247,7 +253,7 @@ class Io {
   IoOptions options_;
   SlotTable<Request> requests_;
   SlotTable<Part> parts_;
-  Ring<SlotTag> unissued_;  // requests with bytes that have no part yet, oldest first
+  Fifo<SlotTag> unissued_;  // requests with bytes that have no part yet, oldest first
   uint64_t last_sequence_ = 0;
   absl::btree_map<SliceId, SliceState> slices_;
   std::vector<SliceId> opened_;      // their window of ids moved while parts waited for it

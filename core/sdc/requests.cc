@@ -81,20 +81,14 @@ void Io::Submit(Context& context, const UserRequestEvent& event) {
   }
   const std::optional<SlotTag> tag = requests_.Insert(std::move(request));
   CHECK(tag.has_value());
-  if (unissued_.full()) ForgetFinished();
-  const bool queued = unissued_.push_back(*tag);
-  CHECK(queued);
+  if (unissued_.size() == options_.requests_max) ForgetFinished();
+  unissued_.push_back(*tag);
   ArmWatch(context);
   Pump(context);
 }
 
 void Io::ForgetFinished() {
-  for (size_t i = unissued_.size(); i > 0; --i) {
-    const SlotTag tag = unissued_.pop_front();
-    if (requests_.Find(tag) == nullptr) continue;
-    const bool queued = unissued_.push_back(tag);
-    CHECK(queued);
-  }
+  unissued_.EraseIf([this](SlotTag tag) { return requests_.Find(tag) == nullptr; });
 }
 
 void Io::Pump(Context& context) {
@@ -327,7 +321,7 @@ void Io::ExpireRequests(Context& context) {
     bool carries = false;
     parts_.ForEach([&](SlotTag, const Part& part) {
       carries = carries ||
-                (part.doom != 0 && part.state == PartState::kSent && part.session == session.index);
+                (part.fails() && part.state == PartState::kSent && part.session == session.index);
     });
     if (carries) GiveUp(context, session, "a write met its time-out");
   }

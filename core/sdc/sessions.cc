@@ -21,8 +21,7 @@ std::string_view Name(uint8_t state) {
 Io::Io(const IoOptions& options)
     : options_(options),
       requests_(options.requests_max),
-      parts_(options.parts_max),
-      unissued_(options.requests_max) {
+      parts_(options.parts_max) {
   CHECK(options.pool != nullptr);
   CHECK_GT(options.requests_max, 0u);
   CHECK_GT(options.parts_max, 0u);
@@ -99,8 +98,10 @@ bool Io::OnMessage(Context& context, const MessageEvent& event) {
   if (session->link.conn() != event.conn) return true;  // given up already
   const wire::Body& body = event.message.body;
   if (const auto* hello = std::get_if<wire::HelloReply>(&body)) {
-    OnLinkChange(context, *session,
-                 session->link.OnHelloReply(context.now, event.conn, *hello, context.effects));
+    const Link::Change change =
+        session->link.OnHelloReply(context.now, event.conn, *hello, context.effects);
+    if (change == Link::Change::kUp) OnProcess(*session, hello->incarnation);
+    OnLinkChange(context, *session, change);
     Pump(context);
     return true;
   }
@@ -134,6 +135,14 @@ bool Io::OnTimer(Context& context, TimerTag tag) {
     return false;
   }
   return true;
+}
+
+void Io::OnProcess(SdsSession& session, Incarnation incarnation) {
+  if (session.incarnation == incarnation) return;
+  session.incarnation = incarnation;
+  parts_.ForEach([&](SlotTag, Part& part) {
+    if (part.session == session.index && part.attempt_out()) part.uncertain = !part.is_read;
+  });
 }
 
 void Io::OnLinkChange(Context& context, SdsSession& session, Link::Change change) {

@@ -90,12 +90,13 @@ class TestWorld {
     return conn;
   }
   void AnswerHello(ConnId conn, wire::PeerRole role, uint64_t id,
-                   wire::Status status = wire::Status::kOk) {
+                   wire::Status status = wire::Status::kOk,
+                   Incarnation incarnation = Incarnation(1)) {
     const auto hello = Expect<wire::Hello>(conn);
     wire::HelloReply reply;
     reply.cluster = ClusterId(5);
     reply.responder = id;
-    reply.incarnation = Incarnation(1);
+    reply.incarnation = incarnation;
     reply.status = status;
     reply.version = 1;
     reply.role = role;
@@ -103,9 +104,9 @@ class TestWorld {
     last_hello = hello;
     Deliver(conn, reply);
   }
-  ConnId AcceptSds(SdsId sds) {
+  ConnId AcceptSds(SdsId sds, Incarnation incarnation = Incarnation(1)) {
     const ConnId conn = Accept();
-    AnswerHello(conn, wire::PeerRole::kSds, sds.value());
+    AnswerHello(conn, wire::PeerRole::kSds, sds.value(), wire::Status::kOk, incarnation);
     return conn;
   }
   void Disconnect(ConnId conn) { Step(DisconnectedEvent{conn}); }
