@@ -8,7 +8,7 @@
 #include "core/base/buffer.h"
 #include "core/base/bytes.h"
 #include "core/base/checksum.h"
-#include "core/base/ring.h"
+#include "core/base/fifo.h"
 #include "core/base/slot_table.h"
 
 namespace {
@@ -36,8 +36,12 @@ struct Operation {
 TEST(NoAllocation, OnAnOperationsWayThroughTheTables) {
   BufferPool pool({.bytes_max = size_t{1} << 20});
   SlotTable<Operation> in_flight(64);
-  Ring<SlotTag> queue(64);
-  { const Slice warm_up = pool.Allocate(4096); }
+  Fifo<SlotTag> queue;
+  {
+    const Slice warm_up = pool.Allocate(4096);
+    queue.push_back(SlotTag());
+    queue.clear();
+  }
   const int allocations_before = allocations;
   const uint64_t buffers_before = pool.stats().heap_allocations;
 
@@ -50,7 +54,7 @@ TEST(NoAllocation, OnAnOperationsWayThroughTheTables) {
     const std::optional<SlotTag> tag =
         in_flight.Insert({.payload = std::move(payload), .crc = crc});
     ASSERT_TRUE(tag.has_value());
-    ASSERT_TRUE(queue.push_back(*tag));
+    queue.push_back(*tag);
     const std::optional<Operation> done = in_flight.Take(queue.pop_front());
     ASSERT_TRUE(done.has_value());
     ASSERT_EQ(ByteReader(done->payload.span()).U32(), i);

@@ -16,8 +16,8 @@ struct SdsSession {
   uint32_t index = 0;
   Link link;
   Incarnation incarnation{};  // of the process that sent the last hello reply
-  uint32_t owed = 0;       // attempts sent on the present connection and not answered
-  Instant silent_since{};  // last message from there, or since when it has owed something
+  uint32_t owed = 0;          // attempts sent on the present connection and not answered
+  Instant silent_since{};     // last message from there, or since when it has owed something
   std::vector<wire::LowWaterItem> marks{};  // of the heartbeat being made; keeps its memory
   bool wants_sign = false;  // it has been silent for long: the next heartbeat goes out in any case
 };

@@ -19,9 +19,7 @@ std::string_view Name(uint8_t state) {
 }  // namespace
 
 Io::Io(const IoOptions& options)
-    : options_(options),
-      requests_(options.requests_max),
-      parts_(options.parts_max) {
+    : options_(options), requests_(options.requests_max), parts_(options.parts_max) {
   CHECK(options.pool != nullptr);
   CHECK_GT(options.requests_max, 0u);
   CHECK_GT(options.parts_max, 0u);

@@ -21,7 +21,8 @@ void ModelSlice::StartEpoch(const EpochStartRecord& record) {
       renamed = rename.from == key.id;
     }
     if (op.is_copy) {
-      next[ModelKey{after, key.serial}] = op;
+      ModelOp& moved = next[ModelKey{after, key.serial}] = op;
+      if (after != start) moved.modified = record.epoch;
     } else if (renamed) {
       ModelOp moved = op;
       moved.entry.id = after;

@@ -97,7 +97,7 @@ class AioDisks {
   uint32_t in_kernel_ = 0;
   std::vector<Device> devices_;                         // by DeviceIndex
   std::vector<uint32_t> outstanding_;                   // by DeviceIndex: queued, not collected
-  std::vector<std::unique_ptr<Operation>> operations_;  // all; reused with their capacity
+  std::vector<std::unique_ptr<Operation>> operations_;  // all that there ever were
   std::vector<Operation*> free_;
   Fifo<Operation*> waiting_;  // not yet submitted, in order
   std::vector<Held> held_;

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -147,8 +148,7 @@ Tape TapeOf(const Arguments& arguments) {
 }
 
 std::string KeepFolder(const Arguments& arguments) {
-  const char* temporary = std::getenv("TMPDIR");
-  return arguments.Text("keep", temporary == nullptr ? "/tmp" : temporary);
+  return arguments.Text("keep", std::filesystem::temp_directory_path().string());
 }
 
 std::string SaveTape(const std::string& folder, const std::string& name, const Tape& tape) {
