@@ -11,7 +11,10 @@ void ConfigWatch::OnSend(NodeIndex from, NodeIndex, const wire::Message& message
     if (config.epoch() <= known.epoch()) continue;
     ++epochs_;
     if (known.epoch() != 0 && known.primary().sds() != config.primary().sds()) ++fail_overs_;
+    const bool promoted = known.has_joining() && config.has_secondary() &&
+                          known.joining().device() == config.secondary().device();
     known = config;
+    if (promoted && on_promotion_) on_promotion_(config.slice());
   }
 }
 

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <utility>
 
 #include "core/wire/management.h"
 #include "sim/world/world.h"
@@ -18,6 +20,8 @@ class ConfigWatch : public Observer {
   // Epochs that moved the primary to another SDS.
   uint64_t fail_overs() const { return fail_overs_; }
   uint64_t epochs() const { return epochs_; }
+  // Called with the slice when what was joining it is a secondary.
+  void OnPromotion(std::function<void(uint64_t)> call) { on_promotion_ = std::move(call); }
 
   void OnSend(NodeIndex from, NodeIndex to, const wire::Message& message) override;
 
@@ -26,6 +30,7 @@ class ConfigWatch : public Observer {
   std::map<uint64_t, proto::SliceConfig> slices_;
   uint64_t fail_overs_ = 0;
   uint64_t epochs_ = 0;
+  std::function<void(uint64_t)> on_promotion_;
 };
 
 }  // namespace gabion::sim

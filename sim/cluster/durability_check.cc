@@ -16,8 +16,9 @@ class Check {
  public:
   Check(Cluster& cluster, const ConfigWatch& watch) : cluster_(cluster), watch_(watch), pool_({}) {}
 
-  DurabilityResult Run(bool identical) {
+  DurabilityResult Run(bool identical, std::optional<uint64_t> only) {
     for (const auto& [id, slice] : watch_.slices()) {
+      if (only.has_value() && id != *only) continue;
       std::vector<Slice> of_primary;
       std::vector<Slice> of_secondary;
       CheckMember(slice, slice.primary(), &of_primary);
@@ -126,9 +127,10 @@ class Check {
 
 }  // namespace
 
-DurabilityResult CheckDurability(Cluster& cluster, const ConfigWatch& watch, bool identical) {
+DurabilityResult CheckDurability(Cluster& cluster, const ConfigWatch& watch, bool identical,
+                                 std::optional<uint64_t> only) {
   Check check(cluster, watch);
-  return check.Run(identical);
+  return check.Run(identical, only);
 }
 
 }  // namespace gabion::sim

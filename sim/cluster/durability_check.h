@@ -3,6 +3,7 @@
 // the simulated devices themselves. And after healing: both replicas are the same, block for block.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "sim/cluster/cluster.h"
@@ -15,8 +16,9 @@ struct DurabilityResult {
   uint32_t replicas = 0;  // that were looked at
 };
 
-// Uses the status that the cluster asked for last to find devices. `identical`: the two replicas of
-// each slice must also be equal (nothing is in flight).
-DurabilityResult CheckDurability(Cluster& cluster, const ConfigWatch& watch, bool identical);
+// Uses the status that the cluster asked for last to find devices. `only`: of this slice alone.
+// `identical`: the two replicas of each slice must also be equal (nothing is in flight).
+DurabilityResult CheckDurability(Cluster& cluster, const ConfigWatch& watch, bool identical,
+                                 std::optional<uint64_t> only = std::nullopt);
 
 }  // namespace gabion::sim

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "core/base/check.h"
 #include "sim/cluster/access_story.h"
@@ -145,6 +146,7 @@ class Simulation {
     }
     const TrueTime end = world_.now() + options_.load.count();
     CheckDurabilityAtSomeInstants(end);
+    CheckDurabilityAtSomePromotions();
     if (twin_ != nullptr && plan_.enabled[Fault::kPause]) {
       const Stream stream = choices_.Open(StreamKind::kPlan, 5);
       const auto length = static_cast<uint64_t>(options_.load.count());
@@ -206,8 +208,10 @@ class Simulation {
     return !Failed();
   }
 
-  void CheckCopies(bool identical) {
-    const DurabilityResult result = CheckDurability(cluster_, watch_, identical);
+  void CheckCopies(bool identical, std::optional<uint64_t> only = std::nullopt) {
+    // An image of an SDS counts as a copy before it has fetched what it lacks.
+    if (!identical && twin_ != nullptr && twin_->happened()) return;
+    const DurabilityResult result = CheckDurability(cluster_, watch_, identical, only);
     if (!result.wrong.empty()) world_.Fail(identical ? "convergence" : "durability", result.wrong);
   }
 
@@ -217,11 +221,16 @@ class Simulation {
     for (uint64_t i = 0; i < count; ++i) {
       const auto length = static_cast<uint64_t>(end - world_.now());
       const auto when = static_cast<TrueTime>(choices_.Below(stream, Site::kShape, length));
-      world_.At(world_.now() + when, [this] {
-        // An image of an SDS counts as a copy before it has fetched what it lacks.
-        if (twin_ == nullptr || !twin_->happened()) CheckCopies(false);
-      });
+      world_.At(world_.now() + when, [this] { CheckCopies(false); });
     }
+  }
+
+  // What a joining forgot shows at once, before later writes can hide it.
+  void CheckDurabilityAtSomePromotions() {
+    watch_.OnPromotion([this, stream = choices_.Open(StreamKind::kPlan, 7)](uint64_t slice) {
+      if (choices_.Below(stream, Site::kShape, 4) != 3) return;
+      world_.At(world_.now(), [this, slice] { CheckCopies(false, slice); });
+    });
   }
 
   void Trace(std::string_view text) {
