@@ -48,6 +48,7 @@ class Grammar {
     AddSds();
     AddPool();
     AddDevice();
+    AddSlice();
     AddVolume();
     AddSdc();
     AddDev();
@@ -159,10 +160,13 @@ class Grammar {
     add->add_option("--protection-domain", domain_, "servers that share pools");
     add->footer("Example:\n  gabion sds add sds1 --fault-set=rack1");
     AddList(group, Kind::kSds, "all data servers");
-    CLI::App* remove = AddCommand(
-        group, "remove", "forget a data server without devices",
-        [this](proto::AdminRequest* request) { request->mutable_sds_remove()->set_sds(name_); });
+    CLI::App* remove = AddCommand(group, "remove", "move its data away and forget a data server",
+                                  [this](proto::AdminRequest* request) {
+                                    request->mutable_sds_remove()->set_sds(name_);
+                                    request->mutable_sds_remove()->set_cancel(cancel_);
+                                  });
     AddName(remove, "name or id");
+    remove->add_flag("--cancel", cancel_, "it stays after all");
   }
 
   void AddPool() {
@@ -175,7 +179,7 @@ class Grammar {
     AddName(add, "of the new pool");
     add->add_option("--slices", slice_count_,
                     "parts the data is spread over: a power of two, many per device")
-        ->check(CLI::Range(1u, 65536u))
+        ->check(CLI::Range(1u, 4096u))
         ->capture_default_str();
     add->footer("Example:\n  gabion pool add pool1 --slices=1024");
     AddList(group, Kind::kPool, "all pools");
@@ -204,8 +208,35 @@ class Grammar {
     CLI::App* remove = AddCommand(group, "remove", "move the data away and release a device",
                                   [this](proto::AdminRequest* request) {
                                     request->mutable_device_remove()->set_device(name_);
+                                    request->mutable_device_remove()->set_cancel(cancel_);
                                   });
     remove->add_option("ID", name_, "as `gabion device list` shows it")->required();
+    remove->add_flag("--cancel", cancel_, "it stays after all");
+  }
+
+  void AddSlice() {
+    CLI::App* group = AddGroup("slice", "the parts that data is spread over");
+    CLI::App* list = group->add_subcommand("list", "the cluster, and every slice with its members");
+    AddCommon(list);
+    list->callback([this] {
+      to_->verb = Verb::kStatus;
+      to_->slices = true;
+    });
+    CLI::App* force =
+        AddCommand(group, "force", "serve a slice from a copy that may lack acknowledged writes",
+                   [this](proto::AdminRequest* request) {
+                     proto::SliceForce* slice = request->mutable_slice_force();
+                     slice->set_slice(slice_);
+                     slice->set_device(device_);
+                     slice->set_accept_data_loss(accept_data_loss_);
+                   });
+    force->add_option("ID", slice_, "as `gabion slice list` shows it")->required();
+    force->add_option("--device", device_, "the device whose copy is to serve")->required();
+    force->add_flag("--accept-data-loss", accept_data_loss_,
+                    "what that copy lacks is lost for good");
+    force->footer(
+        "The last resort, when all copies that are in sync are lost for good.\n"
+        "Example:\n  gabion slice force 1048577 --device=9 --accept-data-loss");
   }
 
   void AddVolume() {
@@ -304,7 +335,7 @@ class Grammar {
         ->check(CLI::Range(0u, 16u))
         ->capture_default_str();
     up->add_option("--slices", dev.slice_count, "of the pool; a power of two")
-        ->check(CLI::Range(1u, 65536u))
+        ->check(CLI::Range(1u, 4096u))
         ->capture_default_str();
     up->footer("These are used when the folder is new; later the cluster is started as it is.");
     CLI::App* status = AddDevCommand(group, "status", "daemons and cluster", Verb::kDevStatus);
@@ -332,6 +363,10 @@ class Grammar {
   std::string fault_set_;
   std::string domain_;
   uint32_t slice_count_ = 1024;
+  uint64_t slice_ = 0;
+  uint64_t device_ = 0;
+  bool accept_data_loss_ = false;
+  bool cancel_ = false;
   bool force_ = false;
   bool read_only_ = false;
 };

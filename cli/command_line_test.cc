@@ -53,6 +53,7 @@ TEST(CommandLine, EveryCommandHasItsRequest) {
       {{"volume", "unmap", "v", "--sdc=c"}, Case::kVolumeUnmap},
       {{"sdc", "add", "c"}, Case::kSdcAdd},
       {{"sdc", "remove", "c"}, Case::kSdcRemove},
+      {{"slice", "force", "7", "--device=3"}, Case::kSliceForce},
   };
   for (const auto& [arguments, expected] : commands) {
     const Outcome outcome = Parse(arguments);
@@ -61,6 +62,38 @@ TEST(CommandLine, EveryCommandHasItsRequest) {
     EXPECT_EQ(outcome.invocation->request.command_case(), expected)
         << arguments[0] << " " << arguments[1];
   }
+}
+
+TEST(CommandLine, RemovalsCanBeCancelled) {
+  const Outcome device = Parse({"device", "remove", "3", "--cancel"});
+  ASSERT_TRUE(device.invocation);
+  EXPECT_EQ(device.invocation->request.device_remove().device(), "3");
+  EXPECT_TRUE(device.invocation->request.device_remove().cancel());
+  const Outcome sds = Parse({"sds", "remove", "a", "--cancel"});
+  ASSERT_TRUE(sds.invocation);
+  EXPECT_TRUE(sds.invocation->request.sds_remove().cancel());
+  const Outcome plain = Parse({"sds", "remove", "a"});
+  ASSERT_TRUE(plain.invocation);
+  EXPECT_FALSE(plain.invocation->request.sds_remove().cancel());
+}
+
+TEST(CommandLine, AForcedSliceNamesItsDeviceAndTheLossIsNeverImplied) {
+  const Outcome careful = Parse({"slice", "force", "1048577", "--device=9"});
+  ASSERT_TRUE(careful.invocation);
+  EXPECT_EQ(careful.invocation->request.slice_force().slice(), 1048577u);
+  EXPECT_EQ(careful.invocation->request.slice_force().device(), 9u);
+  EXPECT_FALSE(careful.invocation->request.slice_force().accept_data_loss());
+  const Outcome accepted = Parse({"slice", "force", "1", "--device=9", "--accept-data-loss"});
+  ASSERT_TRUE(accepted.invocation);
+  EXPECT_TRUE(accepted.invocation->request.slice_force().accept_data_loss());
+  EXPECT_FALSE(Parse({"slice", "force", "1"}).invocation);  // which copy?
+}
+
+TEST(CommandLine, SliceListIsTheStatusWithSlices) {
+  const Outcome outcome = Parse({"slice", "list"});
+  ASSERT_TRUE(outcome.invocation);
+  EXPECT_EQ(outcome.invocation->verb, Verb::kStatus);
+  EXPECT_TRUE(outcome.invocation->slices);
 }
 
 TEST(CommandLine, DevUpTakesItsShape) {
@@ -132,7 +165,7 @@ TEST(CommandLine, AMistypedCommandIsNamed) {
   EXPECT_EQ(top.exit_code, kExitUsage);
   EXPECT_EQ(top.err,
             "gabion: no command is called 'statsu'; there are status wait sds pool device "
-            "volume sdc dev\n");
+            "slice volume sdc dev\n");
   const Outcome nested = Parse({"volume", "lst", "--dir=/x"});
   EXPECT_EQ(nested.exit_code, kExitUsage);
   EXPECT_NE(nested.err.find("'lst'; there are create list"), std::string::npos) << nested.err;

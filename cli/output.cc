@@ -56,11 +56,9 @@ Table SdsTable(const proto::ClusterStatus& status) {
       addresses += (addresses.empty() ? "" : ",") + address;
     }
     const bool seen = sds.incarnation() != 0;
-    table.AddRow({std::to_string(sds.id()), sds.name(),
-                  sds.up() ? "up"
-                  : seen   ? "down"
-                           : "never seen",
-                  addresses, std::to_string(devices)});
+    std::string state = sds.up() ? "up" : seen ? "down" : "never seen";
+    if (sds.removing()) state += ", leaving";
+    table.AddRow({std::to_string(sds.id()), sds.name(), state, addresses, std::to_string(devices)});
   }
   return table;
 }
@@ -79,12 +77,13 @@ Table PoolTable(const proto::ClusterStatus& status) {
 }
 
 Table DeviceTable(const proto::ClusterStatus& status) {
-  Table table({">ID", "SDS", "POOL", "STATE", ">SIZE", ">USED", "PATH", "ERROR"});
+  Table table({">ID", "SDS", "POOL", "STATE", ">SIZE", ">USED", ">SLICES", "PATH", "ERROR"});
   for (const proto::Device& device : status.devices()) {
     table.AddRow({std::to_string(device.id()), NameOf(status.sdss(), device.sds()),
-                  NameOf(status.pools(), device.pool()), StateName(device.state()),
-                  FormatSize(device.size_bytes()), FormatSize(device.used_bytes()), device.path(),
-                  device.error()});
+                  NameOf(status.pools(), device.pool()),
+                  StateName(device.state()) + (device.removing() ? ", leaving" : ""),
+                  FormatSize(device.size_bytes()), FormatSize(device.used_bytes()),
+                  std::to_string(device.slices()), device.path(), device.error()});
   }
   return table;
 }
@@ -240,6 +239,7 @@ std::string StatusText(const proto::ClusterStatus& status) {
   std::string result = "Cluster " + HexId(status.cluster()) + ", generation " +
                        std::to_string(status.generation()) + "; MDM up for " +
                        UptimeText(status.uptime_ms()) + "\n";
+  if (!status.problem().empty()) result += "PROBLEM: " + status.problem() + "\n";
   result += "Data: " + SliceSummary(status) + "\n";
   for (const Kind kind : {Kind::kSds, Kind::kDevice, Kind::kPool, Kind::kVolume, Kind::kSdc}) {
     result += "\n" + ListText(status, kind);
@@ -249,13 +249,16 @@ std::string StatusText(const proto::ClusterStatus& status) {
 }
 
 std::string DoneText(const proto::AdminRequest& request, const proto::AdminReply& reply) {
+  // Not done yet: what follows.
+  const std::string follows = reply.note().empty() ? " removed.\n" : ": " + reply.note() + ".\n";
   const std::string id = " (id " + std::to_string(reply.id()) + ")";
   switch (request.command_case()) {
     case proto::AdminRequest::kSdsAdd:
       return "SDS " + request.sds_add().name() + " added" + id +
              ". Start its daemon: gabion-sds --name=" + request.sds_add().name() + "\n";
     case proto::AdminRequest::kSdsRemove:
-      return "SDS " + request.sds_remove().sds() + " removed.\n";
+      if (request.sds_remove().cancel()) return "SDS " + request.sds_remove().sds() + " stays.\n";
+      return "SDS " + request.sds_remove().sds() + follows;
     case proto::AdminRequest::kPoolAdd:
       return "Pool " + request.pool_add().name() + " added" + id + ".\n";
     case proto::AdminRequest::kPoolRemove:
@@ -264,7 +267,14 @@ std::string DoneText(const proto::AdminRequest& request, const proto::AdminReply
       return "Device " + request.device_add().path() + " of SDS " + request.device_add().sds() +
              " added to pool " + request.device_add().pool() + id + ".\n";
     case proto::AdminRequest::kDeviceRemove:
-      return "Device " + request.device_remove().device() + " is being removed.\n";
+      if (request.device_remove().cancel()) {
+        return "Device " + request.device_remove().device() + " stays.\n";
+      }
+      return "Device " + request.device_remove().device() + follows;
+    case proto::AdminRequest::kSliceForce:
+      return "Slice " + std::to_string(request.slice_force().slice()) + " is served from device " +
+             std::to_string(request.slice_force().device()) +
+             " now; what that copy lacked is lost.\n";
     case proto::AdminRequest::kVolumeCreate:
       return "Volume " + request.volume_create().name() +
              " created: " + FormatSize(request.volume_create().size_bytes()) + ", thin, in pool " +

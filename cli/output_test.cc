@@ -51,13 +51,34 @@ TEST(Output, ListsNameWhatTheyReferTo) {
             "ID  NAME  POOL    SIZE  MAPPED TO\n"
             " 5  v1    p     10 GiB  sdc1 (read-only)\n");
   EXPECT_EQ(ListText(status, Kind::kDevice),
-            "ID  SDS   POOL  STATE   SIZE  USED  PATH  ERROR\n"
-            " 4  sds1  p     failed   0 B   0 B  -     read error\n");
+            "ID  SDS   POOL  STATE   SIZE  USED  SLICES  PATH  ERROR\n"
+            " 4  sds1  p     failed   0 B   0 B       0  -     read error\n");
   EXPECT_EQ(ListText(status, Kind::kSds),
             "ID  NAME  STATE  ADDRESS         DEVICES\n"
             " 1  sds1  up     127.0.0.1:7080        1\n");
   EXPECT_NE(ListText(status, Kind::kSdc).find("never seen"), std::string::npos);
   EXPECT_NE(ListText(status, Kind::kPool).find("25 %"), std::string::npos);
+}
+
+TEST(Output, WhatIsLeavingIsShownWithWhatItStillHolds) {
+  proto::ClusterStatus status = Sample();
+  status.mutable_devices(0)->set_state(proto::DEVICE_UP);
+  status.mutable_devices(0)->set_removing(true);
+  status.mutable_devices(0)->set_slices(12);
+  status.mutable_devices(0)->clear_error();
+  status.mutable_sdss(0)->set_removing(true);
+  const std::string devices = ListText(status, Kind::kDevice);
+  EXPECT_NE(devices.find("up, leaving"), std::string::npos) << devices;
+  EXPECT_NE(devices.find(" 12 "), std::string::npos) << devices;
+  EXPECT_NE(ListText(status, Kind::kSds).find("up, leaving"), std::string::npos);
+}
+
+TEST(Output, AProblemStandsAboveEverything) {
+  proto::ClusterStatus status = Sample();
+  EXPECT_EQ(StatusText(status).find("PROBLEM"), std::string::npos);
+  status.set_problem("it is an old copy");
+  const std::string text = StatusText(status);
+  EXPECT_LT(text.find("PROBLEM: it is an old copy\n"), text.find("Data: ")) << text;
 }
 
 TEST(Output, EmptyListsSaySo) {
@@ -94,6 +115,25 @@ TEST(Output, DoneNamesTheObject) {
   proto::AdminReply reply;
   reply.set_id(9);
   EXPECT_EQ(DoneText(request, reply), "Volume v1 created: 10 GiB, thin, in pool p (id 9).\n");
+  request.mutable_slice_force()->set_slice(7);
+  request.mutable_slice_force()->set_device(3);
+  EXPECT_EQ(DoneText(request, reply),
+            "Slice 7 is served from device 3 now; what that copy lacked is lost.\n");
+}
+
+TEST(Output, ARemovalSaysWhetherItIsDone) {
+  proto::AdminRequest request;
+  request.mutable_device_remove()->set_device("3");
+  proto::AdminReply reply;
+  EXPECT_EQ(DoneText(request, reply), "Device 3 removed.\n");
+  reply.set_note("8 slices move elsewhere first");
+  EXPECT_EQ(DoneText(request, reply), "Device 3: 8 slices move elsewhere first.\n");
+  request.mutable_device_remove()->set_cancel(true);
+  EXPECT_EQ(DoneText(request, reply), "Device 3 stays.\n");
+  request.mutable_sds_remove()->set_sds("a");
+  EXPECT_EQ(DoneText(request, reply), "SDS a: 8 slices move elsewhere first.\n");
+  request.mutable_sds_remove()->set_cancel(true);
+  EXPECT_EQ(DoneText(request, reply), "SDS a stays.\n");
 }
 
 }  // namespace

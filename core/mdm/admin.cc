@@ -1,12 +1,13 @@
 #include "core/mdm/admin.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/check.h"
+#include "core/mdm/admin_answers.h"
 #include "core/mdm/failover.h"
 #include "core/mdm/rebuild.h"
+#include "core/mdm/removal.h"
 #include "core/plan/plan.h"
 
 namespace gabion::mdm {
@@ -14,24 +15,8 @@ namespace {
 
 using Code = proto::AdminReply;
 
-constexpr size_t kNameMax = 63;
 constexpr size_t kRequestIdMax = 128;
 constexpr size_t kPathMax = 4096;
-
-AdminDecision Refuse(Code::Code code, std::string error) {
-  AdminDecision decision;
-  decision.reply.emplace();
-  decision.reply->set_code(code);
-  decision.reply->set_error(std::move(error));
-  return decision;
-}
-
-AdminDecision Done(uint64_t id) {
-  AdminDecision decision;
-  decision.reply.emplace();
-  decision.reply->set_id(id);
-  return decision;
-}
 
 AdminDecision BadName(const std::string& kind, const std::string& name) {
   return Refuse(
@@ -40,30 +25,10 @@ AdminDecision BadName(const std::string& kind, const std::string& name) {
                    kNameMax, " of the characters A-Z a-z 0-9 . _ -, not digits alone"));
 }
 
-// Objects are named by name, or by decimal id.
-template <class Map>
-auto FindNamed(const Map& map, const std::string& name) -> const typename Map::mapped_type* {
-  for (const auto& [id, object] : map) {
-    if (object.name() == name) return &object;
-  }
-  uint64_t id = 0;
-  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), id);
-  if (error != std::errc() || end != name.data() + name.size()) return nullptr;
-  const auto at = map.find(typename Map::key_type(id));
-  return at == map.end() ? nullptr : &at->second;
-}
-
-AdminDecision NotFound(const std::string& kind, const std::string& name, const std::string& list) {
-  return Refuse(Code::NOT_FOUND, absl::StrCat("no ", kind, " \"", name.substr(0, kNameMax + 1),
-                                              "\": `gabion ", list, " list` shows what there is"));
-}
-
 AdminDecision Exists(const std::string& kind, const std::string& name, uint64_t id) {
   return Refuse(Code::EXISTS, absl::StrCat("a ", kind, " named \"", name, "\" exists already (id ",
                                            id, "): choose another name"));
 }
-
-std::string Mebibytes(uint64_t bytes) { return absl::StrCat(bytes >> 20, " MiB"); }
 
 std::string CheckSize(const std::string& volume, uint64_t size_bytes) {
   if (size_bytes != 0 && size_bytes % kVolumeUnitBytes == 0 && size_bytes <= kVolumeBytesMax) {
@@ -101,23 +66,6 @@ AdminDecision Decide(const View& view, const proto::SdsAdd& request) {
   add->set_name(request.name());
   add->set_fault_set(request.fault_set());
   add->set_protection_domain(request.protection_domain());
-  return decision;
-}
-
-AdminDecision Decide(const View& view, const proto::SdsRemove& request) {
-  const proto::Sds* sds = FindNamed(view.repository.sdss(), request.sds());
-  if (sds == nullptr) return NotFound("SDS", request.sds(), "sds");
-  const auto& devices = view.repository.devices();
-  const auto count = std::count_if(devices.begin(), devices.end(), [&](const auto& device) {
-    return device.second.sds() == sds->id();
-  });
-  if (count != 0) {
-    return Refuse(Code::CONFLICT,
-                  absl::StrCat("SDS \"", sds->name(), "\" still has ", count,
-                               " devices: remove them first with `gabion device remove`"));
-  }
-  AdminDecision decision;
-  decision.command.mutable_remove_sds()->set_sds(sds->id());
   return decision;
 }
 
@@ -166,6 +114,12 @@ AdminDecision Decide(const View& view, const proto::DeviceAdd& request) {
   if (sds == nullptr) return NotFound("SDS", request.sds(), "sds");
   const proto::Pool* pool = FindNamed(view.repository.pools(), request.pool());
   if (pool == nullptr) return NotFound("pool", request.pool(), "pool");
+  if (sds->removing()) {
+    return Refuse(
+        Code::CONFLICT,
+        absl::StrCat("SDS \"", sds->name(), "\" is being removed: keep it with `gabion sds remove ",
+                     sds->name(), " --cancel`, or choose another one"));
+  }
   if (request.path().empty() || request.path().front() != '/' || request.path().size() > kPathMax ||
       request.path().find('\0') != std::string::npos) {
     return Refuse(Code::INVALID, absl::StrCat("\"", request.path().substr(0, 256),
@@ -194,47 +148,6 @@ AdminDecision Decide(const View& view, const proto::DeviceAdd& request) {
   add->set_pool(pool->id());
   add->set_path(request.path());
   add->set_force(request.force());
-  return decision;
-}
-
-AdminDecision Decide(const View& view, const proto::DeviceRemove& request) {
-  const Repository& repository = view.repository;
-  const proto::Device* device = nullptr;
-  uint64_t id = 0;
-  const std::string& name = request.device();
-  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), id);
-  if (error == std::errc() && end == name.data() + name.size()) {
-    device = repository.FindDevice(DeviceId(id));
-  }
-  if (device == nullptr) return NotFound("device", name, "device");
-  const bool pool_in_use =
-      std::any_of(repository.volumes().begin(), repository.volumes().end(),
-                  [&](const auto& volume) { return volume.second.pool() == device->pool(); });
-  uint32_t held = 0;
-  uint32_t last = 0;
-  for (const auto& [slice_id, slice] : repository.slices()) {
-    if (!pool_in_use) break;
-    for (const Member* member : {&slice.primary, &slice.secondary, &slice.joining}) {
-      if (member->device != DeviceId(id)) continue;
-      ++held;
-      if (member == &slice.primary && !slice.secondary) ++last;
-    }
-  }
-  if (last != 0) {
-    return Refuse(
-        Code::CONFLICT,
-        absl::StrCat("device ", id, " (", device->path(), ") holds the only copy of ", last,
-                     " slices: wait until `gabion status` shows no degraded "
-                     "slices, then repeat the command"));
-  }
-  if (held != 0) {
-    return Refuse(Code::CONFLICT,
-                  absl::StrCat("device ", id, " (", device->path(), ") holds ", held,
-                               " slices of volumes in use: stop its SDS and wait until they are "
-                               "rebuilt elsewhere, or delete the pool's volumes first"));
-  }
-  AdminDecision decision;
-  decision.command.mutable_remove_device()->set_device(id);
   return decision;
 }
 
@@ -282,8 +195,8 @@ AdminDecision Decide(const View& view, const proto::VolumeDelete& request) {
     const std::string& sdc = view.repository.FindSdc(key.second)->name();
     return Refuse(Code::CONFLICT,
                   absl::StrCat("volume \"", volume->name(), "\" is mapped to SDC \"", sdc,
-                               "\": unmap it first with `gabion volume unmap ", volume->name(), " ",
-                               sdc, "`"));
+                               "\": unmap it first with `gabion volume unmap ", volume->name(),
+                               " --sdc=", sdc, "`"));
   }
   AdminDecision decision;
   decision.command.mutable_delete_volume()->set_volume(volume->id());
@@ -322,12 +235,12 @@ AdminDecision Decide(const View& view, const proto::VolumeMap& request) {
   const auto known = repository.mappings().find({VolumeId(volume->id()), SdcId(sdc->id())});
   if (known != repository.mappings().end()) {
     if (known->second.read_only() == request.read_only()) return Done(volume->id());
-    return Refuse(
-        Code::CONFLICT,
-        absl::StrCat(
-            "volume \"", volume->name(), "\" is mapped to SDC \"", sdc->name(),
-            known->second.read_only() ? "\" for reading only" : "\" for reading and writing",
-            ": unmap it first with `gabion volume unmap ", volume->name(), " ", sdc->name(), "`"));
+    return Refuse(Code::CONFLICT,
+                  absl::StrCat("volume \"", volume->name(), "\" is mapped to SDC \"", sdc->name(),
+                               known->second.read_only() ? "\" for reading only"
+                                                         : "\" for reading and writing",
+                               ": unmap it first with `gabion volume unmap ", volume->name(),
+                               " --sdc=", sdc->name(), "`"));
   }
   AdminDecision decision;
   proto::MapVolume* map = decision.command.mutable_map_volume();
@@ -374,7 +287,7 @@ AdminDecision Decide(const View& view, const proto::SdcRemove& request) {
                   absl::StrCat("SDC \"", sdc->name(), "\" still has volume \"", volume,
                                "\" mapped: unmap it first with `gabion "
                                "volume unmap ",
-                               volume, " ", sdc->name(), "`"));
+                               volume, " --sdc=", sdc->name(), "`"));
   }
   AdminDecision decision;
   decision.command.mutable_remove_sdc()->set_sdc(sdc->id());
@@ -405,7 +318,11 @@ AdminDecision Decide(const View& view, const proto::SliceForce& request) {
                   absl::StrCat(name, " has no replica on device ", request.device(),
                                ": `gabion status --slices` shows where it is"));
   }
-  if (view.IsActing(slice->primary) || view.IsAble(slice->secondary)) {
+  const auto is_good = [&](const Member& member) {
+    return !view.repository.rolled_back().contains({slice->id, member.device});
+  };
+  if ((view.IsActing(slice->primary) && is_good(slice->primary)) ||
+      (view.IsAble(slice->secondary) && is_good(slice->secondary))) {
     return Refuse(Code::CONFLICT, absl::StrCat(name,
                                                " has a good copy that can serve: nothing "
                                                "needs to be forced"));
@@ -435,7 +352,7 @@ AdminDecision DecideCommand(const View& view, const proto::AdminRequest& request
     case proto::AdminRequest::kSdsAdd:
       return Decide(view, request.sds_add());
     case proto::AdminRequest::kSdsRemove:
-      return Decide(view, request.sds_remove());
+      return DecideRemoval(view, request.sds_remove());
     case proto::AdminRequest::kPoolAdd:
       return Decide(view, request.pool_add());
     case proto::AdminRequest::kPoolRemove:
@@ -443,7 +360,7 @@ AdminDecision DecideCommand(const View& view, const proto::AdminRequest& request
     case proto::AdminRequest::kDeviceAdd:
       return Decide(view, request.device_add());
     case proto::AdminRequest::kDeviceRemove:
-      return Decide(view, request.device_remove());
+      return DecideRemoval(view, request.device_remove());
     case proto::AdminRequest::kVolumeCreate:
       return Decide(view, request.volume_create());
     case proto::AdminRequest::kVolumeDelete:

@@ -174,7 +174,7 @@ TEST_F(Admin, AMappedVolumeIsNeitherDeletedNorMappedOtherwise) {
   Must(map(false));
   EXPECT_EQ(Ask(map(false)).reply->code(), Reply::OK);
   Refused(Reply::CONFLICT, "\"v\"", "unmap it first", map(true));
-  Refused(Reply::CONFLICT, "\"v\"", "gabion volume unmap v host",
+  Refused(Reply::CONFLICT, "\"v\"", "gabion volume unmap v --sdc=host",
           [](auto& r) { r.mutable_volume_delete()->set_volume("v"); });
   Refused(Reply::CONFLICT, "\"host\"", "unmap it first",
           [](auto& r) { r.mutable_sdc_remove()->set_sdc("host"); });
@@ -202,17 +202,82 @@ TEST_F(Admin, ADeviceInUseIsNotRemovedAndNotAddedTwice) {
   Refused(Reply::INVALID, "vdc", "from the root", add("vdc"));
   Refused(Reply::EXISTS, "/dev/vdb", "another path", add("/dev/vdb"));
   CreateVolume("v");
-  Refused(Reply::CONFLICT, "/dev/vdb", "rebuilt elsewhere", [&](auto& r) {
+  Refused(Reply::NO_SPACE, "/dev/vdb", "gabion device add", [&](auto& r) {
     r.mutable_device_remove()->set_device(std::to_string(devices_[0].value()));
   });
   Refused(Reply::NOT_FOUND, "99", "gabion device list",
           [&](auto& r) { r.mutable_device_remove()->set_device("99"); });
-  Refused(Reply::CONFLICT, "\"a\"", "gabion device remove",
+  Refused(Reply::NO_SPACE, "\"a\"", "gabion device add",
           [](auto& r) { r.mutable_sds_remove()->set_sds("a"); });
+  Refused(Reply::CONFLICT, "\"a\"", "nothing to cancel", [](auto& r) {
+    r.mutable_sds_remove()->set_sds("a");
+    r.mutable_sds_remove()->set_cancel(true);
+  });
   Refused(Reply::CONFLICT, "\"gold\"", "delete its volumes",
           [](auto& r) { r.mutable_pool_remove()->set_pool("gold"); });
   alive_.erase(alive_.begin());
   Refused(Reply::UNAVAILABLE, "\"a\"", "start it", add("/dev/vdc"));
+}
+
+TEST_F(Admin, AnEmptyDeviceStaysWhileItsRoomIsNeeded) {
+  CreateVolume("v");
+  alive_.push_back(SdsId(Must([](auto& r) { r.mutable_sds_add()->set_name("c"); })));
+  AddDevice("c");
+  const auto remove = [&](size_t index, bool cancel) {
+    return [this, index, cancel](auto& r) {
+      r.mutable_device_remove()->set_device(std::to_string(devices_[index].value()));
+      r.mutable_device_remove()->set_cancel(cancel);
+    };
+  };
+  Must(remove(0, false));
+  EXPECT_TRUE(repository_.IsLeaving(devices_[0]));
+  EXPECT_EQ(Ask(remove(0, false)).reply->code(), Reply::OK);  // no news
+  // It holds nothing yet, and what leaves the first one has no other place.
+  ASSERT_EQ(repository_.HeldBy(devices_[2]), 0u);
+  Refused(Reply::NO_SPACE, std::to_string(devices_[2].value()), "gabion device add",
+          remove(2, false));
+  Must(remove(0, true));
+  EXPECT_FALSE(repository_.IsLeaving(devices_[0]));
+  Must(remove(2, false));
+  EXPECT_EQ(repository_.FindDevice(devices_[2]), nullptr);
+}
+
+TEST_F(Admin, AnSdsThatLosesItsLastDeviceWhileItsRemovalIsCancelledStays) {
+  Must([](auto& r) { r.mutable_sds_add()->set_name("c"); });
+  const uint64_t c = repository_.sdss().rbegin()->first.value();
+  proto::Command leave;
+  leave.mutable_evacuate_devices()->set_sds(c);
+  repository_.Apply(leave);
+  Must([](auto& r) {
+    r.mutable_sds_remove()->set_sds("c");
+    r.mutable_sds_remove()->set_cancel(true);
+  });
+  ASSERT_NE(repository_.FindSds(SdsId(c)), nullptr);
+  EXPECT_FALSE(repository_.FindSds(SdsId(c))->removing());
+}
+
+TEST_F(Admin, ADeviceWithTheOnlyCopiesThatIsNotUpIsNotRemoved) {
+  CreateVolume("v");
+  alive_.push_back(SdsId(Must([](auto& r) { r.mutable_sds_add()->set_name("c"); })));
+  AddDevice("c");
+  proto::Command alone;
+  for (const auto& [id, slice] : repository_.slices()) {
+    if (slice.primary.device != devices_[0]) continue;
+    SliceState next = slice;
+    next.epoch = repository_.NextEpoch(slice);
+    next.secondary = Member();
+    *alone.mutable_change_slices()->add_slices() = ToProto(next);
+  }
+  ASSERT_GT(alone.change_slices().slices_size(), 0);
+  repository_.Apply(alone);
+  const auto remove = [&](auto& r) {
+    r.mutable_device_remove()->set_device(std::to_string(devices_[0].value()));
+  };
+  const SdsId away = alive_.front();
+  alive_.erase(alive_.begin());
+  Refused(Reply::CONFLICT, "/dev/vdb", "gabion slice force", remove);
+  alive_.push_back(away);
+  Must(remove);
 }
 
 TEST_F(Admin, ChecksSliceCounts) {
@@ -240,6 +305,18 @@ TEST_F(Admin, ASnapshotHoldsTheWholeRepository) {
     r.mutable_volume_map()->set_volume("v");
     r.mutable_volume_map()->set_sdc("host");
   });
+  proto::Command command;
+  command.mutable_evacuate_devices()->add_devices(devices_[1].value());
+  command.mutable_evacuate_devices()->set_sds(alive_[1].value());
+  repository_.Apply(command);
+  proto::DevicePosition* position = command.mutable_note_positions()->add_positions();
+  position->set_device(devices_[0].value());
+  position->set_log_position(100);
+  repository_.Apply(command);
+  command.mutable_roll_back_device()->set_device(devices_[0].value());
+  command.mutable_roll_back_device()->set_log_position(90);
+  repository_.Apply(command);
+  EXPECT_EQ(repository_.rolled_back().size(), 4u);
   const Result<Repository> loaded = Repository::Load(repository_.Snapshot());
   ASSERT_TRUE(loaded);
   loaded->CheckInvariants();

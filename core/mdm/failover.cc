@@ -14,6 +14,10 @@ SliceState Issue(const View& view, const SliceState& before, SliceState next) {
   return next;
 }
 
+// A primary that others miss keeps its member for so long while roles are to be switched: that is
+// paced, and nobody's writes may wait for ever.
+constexpr Duration kSwitchPatience = std::chrono::seconds(5);
+
 // R11: the primary has asked; is the member out?
 bool IsMemberOut(const View& view, const SliceState& slice, const SliceFacts& facts) {
   if (!facts.member_needed) return false;
@@ -21,7 +25,14 @@ bool IsMemberOut(const View& view, const SliceState& slice, const SliceFacts& fa
   if (!member.present || !view.IsCurrent(member)) return true;  // acts in nothing
   const SdsView sds = view.sds(member.sds);
   const bool device_out = sds.alive && !view.device(member.device).usable;
-  return sds.lease_over || sds.silent || device_out || facts.member_needed_long;
+  if (sds.lease_over || sds.silent || device_out) return true;
+  // The member is well, as far as this manager sees. When others miss the primary rather than the
+  // member, the roles are switched instead (role_switch.h), unless that was tried in vain.
+  if (view.IsActing(member) && view.IsSuspect(slice.primary.sds, member.sds) &&
+      !view.may_not_switch.contains(slice.id) && facts.member_needed_for < kSwitchPatience) {
+    return false;
+  }
+  return facts.member_needed_long;
 }
 
 std::optional<SliceState> WhilePrimaryActs(const View& view, const SliceState& slice,
@@ -73,9 +84,11 @@ std::optional<SliceState> WithoutPrimary(const View& view, const SliceState& sli
   if (!MayReplacePrimary(view, slice)) return std::nullopt;
   SliceState next = slice;
   next.joining = Member();
-  const bool primary_able = view.IsAble(slice.primary) && !facts.primary_needs_resync;
+  const bool primary_able =
+      view.IsAble(slice.primary) && !facts.primary_needs_resync && !facts.primary_rolled_back;
   const bool secondary_able = view.IsAble(slice.secondary) && !facts.secondary_needs_resync;
-  const bool primary_gone = facts.primary_needs_resync || view.IsDeviceLost(slice.primary.device);
+  const bool primary_gone = facts.primary_needs_resync || facts.primary_rolled_back ||
+                            view.IsDeviceLost(slice.primary.device);
   // Of two that both come back, the one that was primary keeps the role; one that is at work now
   // goes before it.
   if (secondary_able && (!primary_able || view.IsActing(slice.secondary))) {
@@ -125,7 +138,7 @@ bool MayReplacePrimary(const View& view, const SliceState& slice) {
 
 std::optional<SliceState> DecideSlice(const View& view, const SliceState& slice) {
   const SliceFacts facts = view.facts(slice.id);
-  if (view.IsActing(slice.primary) && !facts.primary_needs_resync) {
+  if (view.IsActing(slice.primary) && !facts.primary_needs_resync && !facts.primary_rolled_back) {
     if (facts.released) return AfterRelease(view, slice);
     return WhilePrimaryActs(view, slice, facts);
   }

@@ -9,10 +9,13 @@
 //   ------------------------------------------      --------------------------------------------
 //   S able, not present or older: (P, S')           S able:              (S', P' or P(-))
 //   S needed and out, or needs resync: (P, -)       only P able:         (P', S(-))
+//   S needed and well, P missed by others: (S, P)
 //   S's device failed for good: (P, -)              P needs resync:      (S', -), needs S able
 //   S's device down, SDS up: (P, S(-))              neither, P's device given up: (P(-), S(-))
 //   T complete: (P, T); T out or failed: (P, S)     T is dropped in every one of these
 //   released, S able: (S, P); else (P, S) anew
+// A device that went back to an older content counts as one whose replicas need resync; they are
+// forgotten, not kept for a delta.
 #pragma once
 
 #include <optional>

@@ -80,6 +80,11 @@ bool Leases::handed_back(SdsId sds) const {
   return at != states_.end() && at->second.handed_back;
 }
 
+Instant Leases::OverSince(SdsId sds) const {
+  const auto at = states_.find(sds);
+  return at == states_.end() ? Instant::min() : at->second.until;
+}
+
 Instant Leases::NextEnd(Instant now) const {
   Instant next = kNever;
   for (const auto& [sds, state] : states_) {

@@ -52,6 +52,8 @@ class Leases {
   bool IsOver(SdsId sds, Instant now) const;
   bool IsOldOver(SdsId sds, Instant now) const;
   bool handed_back(SdsId sds) const;
+  // Since when the registered incarnation has had no lease; only when IsOver.
+  Instant OverSince(SdsId sds) const;
 
   // The next instant at which one of them runs out; kNever without.
   Instant NextEnd(Instant now) const;

@@ -12,6 +12,13 @@ namespace {
 
 // An SDC that was not heard for this long is shown as down.
 constexpr Duration kSilenceMax = std::chrono::seconds(5);
+// A client says each second whom it misses. Once is a moment; twice is a complaint, which holds
+// until it has not been repeated for a while.
+constexpr Duration kMissedMin = std::chrono::milliseconds(500);
+constexpr Duration kMissedMemory = std::chrono::milliseconds(2500);
+// And for so long it is known that the client has missed it (View::missed_lately).
+constexpr Duration kMissedLately = std::chrono::seconds(60);
+constexpr size_t kMissedMax = 1024;  // of one client
 
 }  // namespace
 
@@ -199,12 +206,37 @@ void MapStream::Flush(const Repository& repository, const ConfigStream& config,
   }
 }
 
-bool MapStream::OnHeartbeat(SdcId sdc, ConnId conn, Instant now, uint64_t* version) {
+bool MapStream::OnHeartbeat(SdcId sdc, ConnId conn, const proto::SdcHeartbeat& heartbeat,
+                            Instant now, uint64_t* version) {
   const auto at = sessions_.find(sdc);
   if (at == sessions_.end() || at->second.conn != conn) return false;
-  at->second.heard_at = now;
-  *version = at->second.version;
+  Session& session = at->second;
+  session.heard_at = now;
+  *version = session.version;
+  absl::erase_if(session.missed,
+                 [&](const auto& entry) { return now - entry.second.last >= kMissedLately; });
+  // Not every heartbeat says it: one that only asks about the map names nobody.
+  for (const uint64_t id : heartbeat.unreachable_sds()) {
+    if (session.missed.size() >= kMissedMax) break;
+    Session::Missed& missed = session.missed.emplace(SdsId(id), Session::Missed{}).first->second;
+    if (missed.since == kNever || now - missed.last >= kMissedMemory) missed.since = now;
+    missed.last = now;
+  }
   return true;
+}
+
+void MapStream::AddAccusers(View& view) const {
+  for (const auto& [sdc, session] : sessions_) {
+    if (!session.conn.valid()) continue;
+    for (const auto& [sds, missed] : session.missed) {
+      const Accuser accuser{.is_sdc = true, .id = sdc.value()};
+      if (view.now - missed.last < kMissedLately) view.missed_lately[sds].insert(accuser);
+      if (view.now - missed.last >= kMissedMemory || missed.last - missed.since < kMissedMin) {
+        continue;
+      }
+      view.accusers[sds].insert(accuser);
+    }
+  }
 }
 
 bool MapStream::IsUp(SdcId sdc, Instant now) const {
@@ -230,6 +262,9 @@ uint64_t MapStream::StateHash() const {
   for (const auto& [sdc, session] : sessions_) {
     add(sdc.value()), add(session.conn.value()), add(session.incarnation.value());
     add(session.version), add(session.answered), add(session.full_due), add(session.has_map);
+    for (const auto& [sds, missed] : session.missed) {
+      add(sds.value()), add(static_cast<uint64_t>(missed.last.time_since_epoch().count()));
+    }
   }
   return hash;
 }

@@ -15,6 +15,7 @@
 #include "core/mdm/config_stream.h"
 #include "core/mdm/leases.h"
 #include "core/mdm/repository.h"
+#include "core/mdm/view.h"
 #include "core/role/effects.h"
 
 namespace gabion::mdm {
@@ -44,7 +45,10 @@ class MapStream {
   void Flush(const Repository& repository, const ConfigStream& config, const Leases& leases,
              Instant now, Effects& effects);
   // The newest version, for the heartbeat's reply; nothing when not from the registered connection.
-  bool OnHeartbeat(SdcId sdc, ConnId conn, Instant now, uint64_t* version);
+  bool OnHeartbeat(SdcId sdc, ConnId conn, const proto::SdcHeartbeat& heartbeat, Instant now,
+                   uint64_t* version);
+  // Clients that wait for a connection to an SDS, and have done so for more than a moment.
+  void AddAccusers(View& view) const;
 
   bool IsUp(SdcId sdc, Instant now) const;
   std::string Dump() const;
@@ -56,6 +60,11 @@ class MapStream {
     Incarnation incarnation;
     uint64_t tag = 0;
     Instant heard_at;
+    struct Missed {
+      Instant since = kNever;
+      Instant last;
+    };
+    absl::btree_map<SdsId, Missed> missed;
     bool answered = false;  // the registration
     bool full_due = false;  // everything is to be sent (again)
     bool has_map = false;   // increments make sense

@@ -2,13 +2,11 @@
 
 #include <algorithm>
 
-#include "absl/container/btree_set.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/bug.h"
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/mix.h"
-#include "core/mdm/failover.h"
 
 namespace gabion::mdm {
 namespace {
@@ -17,8 +15,6 @@ constexpr TimerTag kTick = 1;
 // The control loops look at least this often; what happens is noticed at once.
 constexpr Duration kTickMax = std::chrono::milliseconds(100);
 constexpr Duration kHelloTimeout = std::chrono::seconds(5);
-constexpr size_t kSlicesPerCommandMax = 1024;
-constexpr size_t kForgottenPerCommandMax = 1024;
 
 }  // namespace
 
@@ -31,11 +27,13 @@ MdmRole::MdmRole(const Options& options, const RoleResources& resources)
                 .area_bytes = 0}),
       leases_({.lease = options.lease, .drift_permille = options.drift_permille}),
       registrar_({.alive = LeaseOnOtherClock(options.lease, options.drift_permille),
+                  .deaf = options.lease,
                   .unreachable = options.unreachable}),
       config_(resources.pool),
       maps_(resources.pool),
       rebuild_({.delay = options.rebuild_delay,
-                .joins_per_device_max = std::max(1u, options.joins_per_device_max)}) {
+                .joins_per_device_max = std::max(1u, options.joins_per_device_max)}),
+      role_switch_({.balance_delay = options.balance_delay}) {
   CHECK(pool_ != nullptr);
 }
 
@@ -142,7 +140,7 @@ void MdmRole::Recover(const Now& now, Effects& effects) {
 void MdmRole::BecomeServing(const Now& now, Effects& effects) {
   CHECK(phase_ == Phase::kRaising);
   phase_ = Phase::kServing;
-  started_at_ = now.boot;
+  started_at_ = positions_at_ = now.boot;
   for (const auto& [sds, state] : repository_.sdss()) {
     if (state.incarnation() != 0) leases_.AssumeGranted(sds, now.boot);  // R3
   }
@@ -245,12 +243,12 @@ void MdmRole::OnApplied(const Now& now, const proto::Command& command, const Cha
   }
 }
 
-// R12, checked against the ledger of leases just before an epoch takes effect.
 void MdmRole::StopRenewing(SdsId primary) {
   taking_[primary] = UINT64_MAX;
   leases_.SetTaking(primary, true);
 }
 
+// R12, checked against the ledger of leases just before an epoch takes effect.
 void MdmRole::CheckMayTake(const Now& now, const proto::Command& command) const {
   if (!command.has_change_slices() && !command.has_force_slice()) return;
   if (PLANTED_BUG("R12-promote-before-lease-over")) return;
@@ -276,81 +274,6 @@ void MdmRole::CheckMayTake(const Now& now, const proto::Command& command) const 
   }
   if (command.has_force_slice()) {
     check(SliceId(command.force_slice().slice()), command.force_slice().member());
-  }
-}
-
-View MdmRole::MakeView(const Now& now) const {
-  return registrar_.MakeView(repository_, leases_, now.boot);
-}
-
-bool MdmRole::ProposeSlices(const Now& now, const View& view, std::vector<SliceState> slices,
-                            Effects& effects) {
-  if (slices.empty()) return false;
-  proto::Command command;
-  for (const SliceState& slice : slices) {
-    *command.mutable_change_slices()->add_slices() = ToProto(slice);
-    const SliceState& old = *repository_.FindSlice(slice.id);
-    if (old.joining && !slice.joining && view.facts(slice.id).joining_useless) {
-      proto::StaleReplica* useless = command.mutable_change_slices()->add_useless();
-      useless->set_slice(slice.id.value());
-      useless->set_device(old.joining.device.value());
-    }
-    const Member& before = old.primary;
-    if (slice.primary.device == before.device) continue;
-    StopRenewing(before.sds);
-  }
-  Propose(now, std::move(command), {}, effects);
-  return true;
-}
-
-// Fail-over goes first, then those who register, then people, then what only improves.
-void MdmRole::Pump(const Now& now, Effects& effects) {
-  bool may_improve = false;
-  while (!in_flight_ && phase_ == Phase::kServing) {
-    if (look_again_) {
-      look_again_ = false;
-      may_improve = true;
-      const View view = MakeView(now);
-      if (ProposeSlices(now, view, DecideSlices(view, kSlicesPerCommandMax), effects)) return;
-      if (proto::ReportDevices outcomes = registrar_.NewOutcomes(repository_);
-          outcomes.devices_size() != 0) {
-        proto::Command command;
-        *command.mutable_report_devices() = std::move(outcomes);
-        Propose(now, std::move(command), {}, effects);
-        return;
-      }
-    }
-    if (!sds_registrations_.empty()) {
-      SdsRegistration next = std::move(sds_registrations_.front());
-      sds_registrations_.pop_front();
-      BeginSdsRegistration(now, std::move(next), effects);
-    } else if (!sdc_registrations_.empty()) {
-      SdcRegistration next = std::move(sdc_registrations_.front());
-      sdc_registrations_.pop_front();
-      BeginSdcRegistration(now, std::move(next), effects);
-    } else if (!admin_commands_.empty()) {
-      AdminCommand next = std::move(admin_commands_.front());
-      admin_commands_.pop_front();
-      BeginAdminCommand(now, std::move(next), effects);
-    } else if (may_improve && !look_again_) {
-      may_improve = false;
-      const View view = MakeView(now);
-      rebuild_.Observe(view);
-      if (ProposeSlices(now, view, rebuild_.Decide(view, kSlicesPerCommandMax), effects)) return;
-      const auto forgotten = config_.Forgotten(repository_, kForgottenPerCommandMax);
-      if (!forgotten.empty()) {
-        proto::Command command;
-        for (const auto& [slice, device] : forgotten) {
-          proto::StaleReplica* replica = command.mutable_forget_replicas()->add_replicas();
-          replica->set_slice(slice.value());
-          replica->set_device(device.value());
-        }
-        Propose(now, std::move(command), {}, effects);
-        return;
-      }
-    } else if (!look_again_) {
-      return;
-    }
   }
 }
 
@@ -407,7 +330,8 @@ uint64_t MdmRole::StateHash() const {
   const auto add = [&hash](uint64_t value) { hash = mix64(hash ^ mix64(value + 17)); };
   add(journal_.StateHash()), add(repository_.StateHash()), add(leases_.StateHash());
   add(registrar_.StateHash()), add(config_.StateHash()), add(maps_.StateHash());
-  add(rebuild_.StateHash()), add(connections_.size()), add(waiting_.size());
+  add(rebuild_.StateHash()), add(role_switch_.StateHash()), add(connections_.size()),
+      add(waiting_.size());
   add(in_flight_ ? in_flight_->sequence : 0), add(sds_registrations_.size());
   add(sdc_registrations_.size()), add(admin_commands_.size()), add(look_again_);
   for (const auto& [sds, version] : taking_) add(sds.value()), add(version);

@@ -28,6 +28,7 @@
 #include "core/mdm/rebuild.h"
 #include "core/mdm/registrar.h"
 #include "core/mdm/repository.h"
+#include "core/mdm/role_switch.h"
 #include "core/store/journal.h"
 
 namespace gabion::mdm {
@@ -83,6 +84,7 @@ class MdmRole final : public Role {
     Await await{};
     uint64_t id = 0;  // of the answer
     std::string name;
+    std::string note;
     Instant deadline = kNever;
     // kAccess...: versions that these SDSs have not reached yet.
     std::vector<std::pair<SdsId, uint64_t>> lacking;
@@ -96,14 +98,22 @@ class MdmRole final : public Role {
   void Commit(const Now& now, Effects& effects);
   void OnApplied(const Now& now, const proto::Command& command, const Changes& changes,
                  Effects& effects);
-  void Pump(const Now& now, Effects& effects);
-  bool ProposeSlices(const Now& now, const View& view, std::vector<SliceState> slices,
-                     Effects& effects);
   void SetTimer(const Now& now, Effects& effects);
   // R21: no grant until it has applied what the next command makes of it.
   void StopRenewing(SdsId primary);
   void CheckMayTake(const Now& now, const proto::Command& command) const;
+
+  // control_loops.cc: what the manager does by itself.
   View MakeView(const Now& now) const;
+  void Pump(const Now& now, Effects& effects);
+  bool ProposeSlices(const Now& now, const View& view, std::vector<SliceState> slices,
+                     Effects& effects);
+  // What is no emergency; false when nothing is to be done.
+  bool Improve(const Now& now, Effects& effects);
+  bool ProposeMoves(const Now& now, const View& view, Effects& effects);
+  // What devices say of their logs (docs/replication.md, section 7).
+  bool ProposeRollBack(const Now& now, const View& view, Effects& effects);
+  bool ProposePositions(const Now& now, const View& view, Effects& effects);
 
   // peers.cc: what SDSs, SDCs and administrators say.
   void OnConnected(const Now& now, const ConnectedEvent& event, Effects& effects);
@@ -141,6 +151,7 @@ class MdmRole final : public Role {
   ConfigStream config_;
   MapStream maps_;
   Rebuild rebuild_;
+  RoleSwitch role_switch_;
 
   absl::btree_map<ConnId, Connection> connections_;
   std::optional<InFlight> in_flight_;
@@ -158,7 +169,8 @@ class MdmRole final : public Role {
   absl::btree_map<SdcId, uint64_t> sdc_by_name_;
   bool look_again_ = false;  // something changed that the control loops decide by
   Instant started_at_;
-  Instant now_;  // of the last step, for Dump
+  Instant positions_at_;  // when positions of device logs are noted next
+  Instant now_;           // of the last step, for Dump
   Instant timer_at_ = kNever;
   uint64_t refused_messages_ = 0;
 };

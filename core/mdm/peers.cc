@@ -5,6 +5,7 @@
 #include "core/base/bug.h"
 #include "core/base/check.h"
 #include "core/mdm/mdm_role.h"
+#include "core/mdm/removal.h"
 #include "core/mdm/status.h"
 #include "core/role/accept.h"
 #include "core/wire/management.h"
@@ -121,7 +122,8 @@ void MdmRole::OnManagement(const Now& now, ConnId conn, Connection& connection, 
     sdc_registrations_.push_back(std::move(registration));
   } else if (is_sdc && management.has_sdc_heartbeat()) {
     uint64_t version = 0;
-    if (!connection.sdc.valid() || !maps_.OnHeartbeat(connection.sdc, conn, now.boot, &version)) {
+    if (!connection.sdc.valid() ||
+        !maps_.OnHeartbeat(connection.sdc, conn, management.sdc_heartbeat(), now.boot, &version)) {
       return;
     }
     sdc_by_name_.erase(connection.sdc);
@@ -173,11 +175,15 @@ std::string AnotherProcess(const char* kind, const std::string& name) {
 void MdmRole::OnSdsHeartbeat(const Now& now, ConnId conn, SdsId sds,
                              const proto::SdsHeartbeat& heartbeat, Effects& effects) {
   bool changed = false;
+  const bool was_current = registrar_.outdated().empty();
   if (!registrar_.OnHeartbeat(repository_, sds, conn, heartbeat, now.boot, &changed)) {
     ++refused_messages_;
     return;
   }
   sds_by_name_.erase(sds);
+  if (was_current && !registrar_.outdated().empty()) {
+    effects.Log(Severity::kCritical, registrar_.outdated());
+  }
   look_again_ = look_again_ || changed;
   if (changed) VoidOldLease(sds);
   config_.OnReport(sds, heartbeat.applied_version(), heartbeat.drained_version());
@@ -193,7 +199,8 @@ void MdmRole::OnSdsHeartbeat(const Now& now, ConnId conn, SdsId sds,
     effects.Log(Severity::kInfo, absl::StrCat("SDS ", repository_.FindSds(sds)->name(),
                                               " shuts down and hands its lease back"));
   } else {
-    granted = leases_.TryGrant(sds, config_.FenceOf(sds), now.boot);
+    granted = registrar_.outdated().empty() && registrar_.Hears(sds, now.boot) &&
+              leases_.TryGrant(sds, config_.FenceOf(sds), now.boot);
   }
   proto::Management answer;
   proto::SdsGrant* grant = answer.mutable_sds_grant();
@@ -341,6 +348,12 @@ void MdmRole::OnAdminRequest(const Now& now, ConnId conn, uint64_t tag, proto::A
     ReplyAdmin(conn, tag, reply, effects);
     return;
   }
+  if (!registrar_.outdated().empty()) {
+    reply.set_code(proto::AdminReply::UNAVAILABLE);
+    reply.set_error(registrar_.outdated());
+    ReplyAdmin(conn, tag, reply, effects);
+    return;
+  }
   if (admin_commands_.size() >= kAdminCommandsMax || waiting_.size() >= kWaitingMax) {
     reply.set_code(proto::AdminReply::UNAVAILABLE);
     reply.set_error(absl::StrCat("the MDM has ", admin_commands_.size() + waiting_.size(),
@@ -383,6 +396,7 @@ void MdmRole::FinishAdminCommand(const Now& now, const AdminCommand& admin, uint
   waiting.id = id;
   waiting.deadline = now.boot + kAnswerTimeout;
   waiting.name = admin.request.device_add().sds();
+  waiting.note = NoteOf(repository_, admin.request, id);
   if (waiting.await == Await::kAccessApplied || waiting.await == Await::kAccessDrained) {
     const proto::Volume* volume = repository_.FindVolume(VolumeId(id));
     for (const auto& [sds, state] : repository_.sdss()) {
@@ -401,6 +415,7 @@ void MdmRole::FinishAdminCommand(const Now& now, const AdminCommand& admin, uint
 
 bool MdmRole::IsAnswerDue(const Now& now, Waiting& waiting, proto::AdminReply& reply) const {
   reply.set_id(waiting.id);
+  reply.set_note(waiting.note);
   if (waiting.await == Await::kDevice) {
     const proto::Device* device = repository_.FindDevice(DeviceId(waiting.id));
     if (device == nullptr || device->state() == proto::DEVICE_UP) return true;

@@ -14,6 +14,8 @@ constexpr Duration kRetryDelay = std::chrono::seconds(1);  // doubled with each 
 constexpr uint32_t kDoublingsMax = 6;                      // about a minute
 // So many, and the delay over: the former member is alive, but not for the primary.
 constexpr uint32_t kFormerFailuresMax = 4;
+// After this a move that failed counts as new.
+constexpr Duration kFailureMemory = std::chrono::seconds(60);
 
 }  // namespace
 
@@ -33,6 +35,7 @@ std::vector<plan::Device> PlanDevices(const View& view, PoolId pool, bool usable
     planned.domain = domains.emplace(repository.DomainOf(sds), domains.size()).first->second;
     planned.size_bytes = device.size_bytes();
     planned.used_bytes = view.device(id).used_bytes;
+    planned.leaving = device.removing();
     index.emplace(id, devices.size());
     devices.push_back(planned);
   }
@@ -54,14 +57,17 @@ std::vector<plan::Device> PlanDevices(const View& view, PoolId pool, bool usable
 }
 
 void Rebuild::Observe(const View& view) {
-  absl::btree_set<SliceId> joining;
+  absl::btree_map<SliceId, DeviceId> joining;
   for (const auto& [id, slice] : view.repository.slices()) {
-    if (slice.joining) joining.insert(id);
+    if (slice.joining) joining[id] = slice.joining.device;
   }
-  for (const SliceId id : joining_) {
+  for (const auto& [id, device] : joining_) {
     if (joining.contains(id)) continue;
     const SliceState* slice = view.repository.FindSlice(id);
-    if (slice == nullptr || slice->secondary) continue;
+    if (slice == nullptr || slice->primary.device == device || slice->secondary.device == device) {
+      failures_.erase(id);
+      continue;
+    }
     Failures& failures = failures_[id];
     failures.retry_at = view.now + kRetryDelay * (1 << std::min(failures.count, kDoublingsMax));
     ++failures.count;
@@ -76,13 +82,24 @@ void Rebuild::Observe(const View& view) {
     if (whole) {
       if (noted) at = degraded_since_.erase(at);
     } else {
-      if (!noted) at = degraded_since_.emplace_hint(at, id, view.now);
+      if (!noted) {
+        at = degraded_since_.emplace_hint(at, id, view.now);
+        failures_.erase(id);  // of a move: lost redundancy does not wait for those
+      }
       ++at;
     }
   }
   degraded_since_.erase(at, degraded_since_.end());
-  absl::erase_if(failures_,
-                 [&](const auto& entry) { return !degraded_since_.contains(entry.first); });
+  // Of a slice that has both copies, only a move has failed.
+  absl::erase_if(failures_, [&](const auto& entry) {
+    return !degraded_since_.contains(entry.first) &&
+           view.now - entry.second.retry_at >= kFailureMemory;
+  });
+}
+
+bool Rebuild::MayJoin(SliceId slice, Instant now) const {
+  const auto at = failures_.find(slice);
+  return at == failures_.end() || now >= at->second.retry_at;
 }
 
 std::vector<SliceState> Rebuild::Decide(const View& view, size_t max) const {
@@ -99,7 +116,9 @@ std::vector<SliceState> Rebuild::Decide(const View& view, size_t max) const {
     if (!view.IsActing(slice->primary)) continue;
     const SliceFacts facts = view.facts(id);
     if (facts.released || facts.primary_needs_resync) continue;
-    const bool waited = view.now - since >= options_.delay;
+    // Nobody waits for a device that is to go.
+    const bool waited =
+        view.now - since >= options_.delay || view.repository.IsLeaving(slice->secondary.device);
     SliceState next = *slice;
     next.epoch = view.repository.NextEpoch(*slice);
     if (slice->secondary) {
@@ -111,7 +130,7 @@ std::vector<SliceState> Rebuild::Decide(const View& view, size_t max) const {
 
     const auto failures = failures_.find(id);
     const bool failed_before = failures != failures_.end();
-    if (failed_before && view.now < failures->second.retry_at) continue;
+    if (!MayJoin(id, view.now)) continue;
     auto [at, is_new] = plans.try_emplace(slice->pool);
     std::vector<plan::Device>& devices = at->second;
     if (is_new) devices = PlanDevices(view, slice->pool, true);
@@ -121,11 +140,14 @@ std::vector<SliceState> Rebuild::Decide(const View& view, size_t max) const {
     auto target = devices.end();
     const bool former_fails =
         waited && failed_before && failures->second.count >= kFormerFailuresMax;
-    if (slice->former.valid() && !former_fails) target = device_of(devices, slice->former);
+    if (slice->former.valid() && !former_fails && !view.repository.IsLeaving(slice->former)) {
+      target = device_of(devices, slice->former);
+    }
     if (target != devices.end()) {
       if (target->joins >= options_.joins_per_device_max) continue;
     } else {
-      const bool former_lost = !slice->former.valid() || view.IsDeviceLost(slice->former);
+      const bool former_lost = !slice->former.valid() || view.IsDeviceLost(slice->former) ||
+                               view.repository.IsLeaving(slice->former);
       if (!waited && !former_lost) continue;
       // What a replica takes here is about what the average one takes at the source, and a margin
       // for what is written meanwhile.

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
-#include "absl/container/btree_set.h"
 #include "core/base/ids.h"
 #include "core/base/time.h"
 #include "core/mdm/repository.h"
@@ -35,6 +34,9 @@ class Rebuild {
   // has been away for the delay.
   std::vector<SliceState> Decide(const View& view, size_t max) const;
 
+  // A joining of this slice did not end without success a moment ago.
+  bool MayJoin(SliceId slice, Instant now) const;
+
   uint64_t StateHash() const;
 
  private:
@@ -48,8 +50,8 @@ class Rebuild {
     uint32_t count = 0;
     Instant retry_at;
   };
-  absl::btree_set<SliceId> joining_;
-  absl::btree_map<SliceId, Failures> failures_;  // until the slice has both copies again
+  absl::btree_map<SliceId, DeviceId> joining_;
+  absl::btree_map<SliceId, Failures> failures_;  // until a joining succeeds, or long after
 };
 
 }  // namespace gabion::mdm

@@ -12,6 +12,7 @@ namespace gabion::mdm {
 namespace {
 
 constexpr int kAddressesMax = 16;
+constexpr Duration kAccusationMemory = std::chrono::seconds(3);
 
 bool IsReportOf(const SliceState& slice, const proto::SliceReport& report, SdsId sds,
                 Incarnation incarnation) {
@@ -101,7 +102,8 @@ Registrar::Attached Registrar::Attach(const Repository& repository, SdsId sds, C
   session.incarnation = incarnation;
   session.holds_state_lock = request.holds_state_lock();
   session.conn = conn;
-  session.heard_at = now;
+  session.attached_at = session.heard_at = now;
+  session.unheard_since = kNever;  // a new connection, whose first answers it has heard
   bool changed = false;
   OnDeviceReports(repository, sds, session, request.devices(), 0, &changed);
   return attached;
@@ -112,7 +114,12 @@ void Registrar::Detach(SdsId sds) {
   if (at != sessions_.end()) at->second.conn = ConnId();
 }
 
-void Registrar::Forget(SdsId sds) { sessions_.erase(sds); }
+void Registrar::Forget(SdsId sds) {
+  sessions_.erase(sds);
+  absl::erase_if(accusations_, [&](const auto& entry) {
+    return entry.first.first == sds || entry.first.second == sds;
+  });
+}
 
 ConnId Registrar::ConnOf(SdsId sds) const {
   const auto at = sessions_.find(sds);
@@ -161,6 +168,10 @@ bool Registrar::OnHeartbeat(const Repository& repository, SdsId sds, ConnId conn
   }
   Session& session = at->second;
   session.heard_at = now;
+  if (session.unheard_since == kNever || heartbeat.heard_number() >= session.unheard_number) {
+    session.unheard_number = heartbeat.number();
+    session.unheard_since = now;
+  }
   OnDeviceReports(repository, sds, session, heartbeat.devices(), heartbeat.applied_version(),
                   changed);
 
@@ -169,6 +180,10 @@ bool Registrar::OnHeartbeat(const Repository& repository, SdsId sds, ConnId conn
   for (const proto::SliceReport& report : heartbeat.reports()) {
     const SliceId id(report.slice());
     const SliceState* slice = repository.FindSlice(id);
+    if (report.kind() == proto::SliceReport::AHEAD) {
+      NoteAhead(repository, sds, report);
+      continue;
+    }
     if (slice == nullptr || !IsReportOf(*slice, report, sds, session.incarnation)) {
       ++stale_reports_;
       continue;
@@ -188,6 +203,9 @@ bool Registrar::OnHeartbeat(const Repository& repository, SdsId sds, ConnId conn
         const bool is_known =
             known != session.needed_since.end() && known->second.first == slice->epoch;
         needed_since[id] = {slice->epoch, is_known ? known->second.second : now};
+        for (const Member* member : {&slice->secondary, &slice->joining}) {
+          if (member->present && Names(report, *member)) accusations_[{sds, member->sds}] = now;
+        }
         break;
       }
       case proto::SliceReport::JOIN_COMPLETE:
@@ -210,6 +228,20 @@ bool Registrar::OnHeartbeat(const Repository& repository, SdsId sds, ConnId conn
   session.reports = std::move(reports);
   session.needed_since = std::move(needed_since);
   return true;
+}
+
+// Epochs only grow here, so whatever configuration the SDS has, a later one than the repository's
+// was issued by another repository.
+void Registrar::NoteAhead(const Repository& repository, SdsId sds,
+                          const proto::SliceReport& report) {
+  const SliceState* slice = repository.FindSlice(SliceId(report.slice()));
+  if (slice == nullptr || Epoch(report.seen_epoch()) <= slice->epoch || !outdated_.empty()) return;
+  outdated_ = absl::StrCat("SDS ", repository.FindSds(sds)->name(), " has seen epoch ",
+                           report.seen_epoch(), " of slice ", report.slice(),
+                           ", but this MDM's repository has epoch ", slice->epoch.value(),
+                           ": it is an old copy, restored from a backup or started twice. Nothing "
+                           "is granted or changed any more. Stop this MDM, and start it with its "
+                           "newest state folder");
 }
 
 void Registrar::OnCommitted(const Repository& repository, const Changes& changes) {
@@ -287,8 +319,9 @@ void Registrar::AddFacts(const Repository& repository, SdsId sds, const Session&
         if (!slice->secondary || DeviceId(report.device()) != slice->secondary.device) break;
         const auto since = session.needed_since.find(id);
         facts.member_needed = true;
-        facts.member_needed_long = since != session.needed_since.end() &&
-                                   view.now - since->second.second >= options_.unreachable;
+        if (since == session.needed_since.end()) break;
+        facts.member_needed_for = view.now - since->second.second;
+        facts.member_needed_long = facts.member_needed_for >= options_.unreachable;
         break;
       }
       case proto::SliceReport::JOIN_COMPLETE:
@@ -315,6 +348,12 @@ void Registrar::AddFacts(const Repository& repository, SdsId sds, const Session&
   }
 }
 
+bool Registrar::Hears(SdsId sds, Instant now) const {
+  const auto at = sessions_.find(sds);
+  if (at == sessions_.end() || at->second.unheard_since == kNever) return true;
+  return now - at->second.unheard_since < options_.deaf;
+}
+
 View Registrar::MakeView(const Repository& repository, const Leases& leases, Instant now) const {
   View view{.repository = repository, .now = now, .sdss = {}, .devices = {}, .slices = {}};
   for (const auto& [id, sds] : repository.sdss()) {
@@ -326,18 +365,37 @@ View Registrar::MakeView(const Repository& repository, const Leases& leases, Ins
     if (at == sessions_.end()) continue;
     const Session& session = at->second;
     if (session.incarnation != Incarnation(sds.incarnation())) continue;
-    seen.alive = now - session.heard_at < options_.alive && !leases.handed_back(id);
+    // One that is heard, and yet has had no lease for so long, cannot apply its fences or is cut
+    // off one way: others take over (R12 holds).
+    const bool stalled =
+        seen.lease_over &&
+        now - std::max(leases.OverSince(id), session.attached_at) >= options_.alive;
+    seen.alive = now - session.heard_at < options_.alive && !leases.handed_back(id) &&
+                 Hears(id, now) && !stalled;
     seen.silent = seen.silent && now - session.heard_at >= options_.unreachable;
     for (const auto& [device_id, device] : session.devices) {
       const bool up = device.report.state() == proto::DEVICE_UP;
       const proto::Device* known = repository.FindDevice(device_id);
       DeviceView& device_view = view.devices[device_id];
-      device_view.usable =
-          up && !device.released && known != nullptr && known->state() == proto::DEVICE_UP;
+      device_view.behind =
+          up && known != nullptr && device.report.log_position() < known->log_position();
+      device_view.usable = up && !device.released && !device_view.behind && known != nullptr &&
+                           known->state() == proto::DEVICE_UP;
+      device_view.log_position = up ? device.report.log_position() : 0;
       device_view.released = device.released;
       device_view.used_bytes = device.report.used_bytes();
     }
     AddFacts(repository, id, session, view);
+  }
+  for (const auto& [who, at] : accusations_) {
+    if (now - at >= kAccusationMemory) continue;
+    view.accusers[who.second].insert({.is_sdc = false, .id = who.first.value()});
+  }
+  for (const auto& [id, device] : repository.rolled_back()) {
+    const SliceState* slice = repository.FindSlice(id);
+    SliceFacts& facts = view.slices[id];
+    if (slice->primary.device == device) facts.primary_rolled_back = true;
+    if (slice->secondary.device == device) facts.secondary_needs_resync = true;
   }
   return view;
 }
@@ -392,6 +450,11 @@ uint64_t Registrar::StateHash() const {
     }
     for (const auto& [id, epoch] : session.released) add(id.value()), add(epoch.value());
     for (const auto& [id, epoch] : session.open) add(id.value()), add(epoch.value());
+    add(session.unheard_number);
+  }
+  for (const auto& [who, at] : accusations_) {
+    add(who.first.value()), add(who.second.value());
+    add(static_cast<uint64_t>(at.time_since_epoch().count()));
   }
   return hash;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/btree_map.h"
@@ -24,6 +25,7 @@ class Registrar {
  public:
   struct Options {
     Duration alive{};  // heard within this: alive (a lease as this clock counts it)
+    Duration deaf{};   // an answer that it has not heard after this: it hears nothing
     Duration unreachable{};
   };
 
@@ -69,12 +71,19 @@ class Registrar {
 
   ConnId ConnOf(SdsId sds) const;
   bool IsAttached(SdsId sds) const { return ConnOf(sds).valid(); }
+  // It has heard an answer not long ago, or there was none to hear. What does not arrive is no
+  // grant, and must not keep others from taking over.
+  bool Hears(SdsId sds, Instant now) const;
   View MakeView(const Repository& repository, const Leases& leases, Instant now) const;
   // The registered incarnation reports that this epoch has started.
   bool IsOpen(const SliceState& slice) const;
   uint64_t UsedBytes(DeviceId device) const;
   // Why its SDS cannot use it at present; empty when it can, or has not said.
   std::string ErrorOf(DeviceId device) const;
+
+  // Not empty: an SDS has followed a newer repository than this one (R23); the reason and the way
+  // out.
+  const std::string& outdated() const { return outdated_; }
 
   // A report that nobody sent for this epoch and these incarnations (R20).
   uint64_t stale_reports() const { return stale_reports_; }
@@ -93,7 +102,11 @@ class Registrar {
     ConnId conn;
     Incarnation incarnation;
     bool holds_state_lock = false;
+    Instant attached_at;
     Instant heard_at;
+    // The oldest answer that it has not confirmed to have heard: of this heartbeat, at that time.
+    uint64_t unheard_number = 0;
+    Instant unheard_since = kNever;
     absl::btree_map<DeviceId, DeviceSeen> devices;
     std::vector<proto::SliceReport> reports;  // of the last heartbeat, progress left out
     // What a report cannot withdraw, and since when a member has been asked for.
@@ -105,13 +118,18 @@ class Registrar {
   void OnDeviceReports(const Repository& repository, SdsId sds, Session& session,
                        const google::protobuf::RepeatedPtrField<proto::DeviceReport>& reports,
                        uint64_t applied_version, bool* changed);
+  void NoteAhead(const Repository& repository, SdsId sds, const proto::SliceReport& report);
   bool IsNamed(const Repository& repository, const Session& session, DeviceId device) const;
   void AddFacts(const Repository& repository, SdsId sds, const Session& session, View& view) const;
 
   Options options_;
   absl::btree_map<SdsId, Session> sessions_;
   Instant started_at_;
+  // (who waits for a member, on which SDS) -> when that was said last. A complaint outlives the
+  // epoch that answers it: others who are about to complain may owe it to the same fault.
+  absl::btree_map<std::pair<SdsId, SdsId>, Instant> accusations_;
   uint64_t stale_reports_ = 0;
+  std::string outdated_;
 };
 
 }  // namespace gabion::mdm

@@ -5,64 +5,9 @@
 #include "core/base/bug.h"
 #include "core/base/check.h"
 #include "core/base/mix.h"
+#include "core/mdm/lookup.h"
 
 namespace gabion::mdm {
-namespace {
-
-template <class Map, class Key>
-auto FindOrNull(const Map& map, const Key& key) -> const typename Map::mapped_type* {
-  const auto at = map.find(key);
-  return at == map.end() ? nullptr : &at->second;
-}
-
-template <class Map, class Key>
-auto& Get(Map& map, const Key& key) {
-  const auto at = map.find(key);
-  CHECK(at != map.end());
-  return at->second;
-}
-
-proto::Member* Fill(const Member& member, proto::Member* out) {
-  out->set_sds(member.sds.value());
-  out->set_device(member.device.value());
-  out->set_incarnation(member.incarnation.value());
-  out->set_present(member.present);
-  return out;
-}
-
-Member MemberOf(const proto::Member& member) {
-  return {.sds = SdsId(member.sds()),
-          .device = DeviceId(member.device()),
-          .incarnation = Incarnation(member.incarnation()),
-          .present = member.present()};
-}
-
-}  // namespace
-
-proto::SliceConfig ToProto(const SliceState& slice) {
-  proto::SliceConfig config;
-  config.set_slice(slice.id.value());
-  config.set_epoch(slice.epoch.value());
-  config.set_reign(slice.reign.value());
-  config.set_issuer(slice.issuer);
-  Fill(slice.primary, config.mutable_primary());
-  if (slice.secondary) Fill(slice.secondary, config.mutable_secondary());
-  if (slice.joining) Fill(slice.joining, config.mutable_joining());
-  config.set_release(slice.release);
-  return config;
-}
-
-void FromProto(const proto::SliceConfig& config, SliceState& slice) {
-  slice.id = SliceId(config.slice());
-  slice.epoch = Epoch(config.epoch());
-  slice.reign = Reign(config.reign());
-  slice.issuer = config.issuer();
-  slice.primary = MemberOf(config.primary());
-  slice.secondary = config.has_secondary() ? MemberOf(config.secondary()) : Member();
-  slice.joining = config.has_joining() ? MemberOf(config.joining()) : Member();
-  slice.release = config.release();
-}
-
 const proto::Sds* Repository::FindSds(SdsId id) const { return FindOrNull(sdss_, id); }
 const proto::Device* Repository::FindDevice(DeviceId id) const { return FindOrNull(devices_, id); }
 const proto::Pool* Repository::FindPool(PoolId id) const { return FindOrNull(pools_, id); }
@@ -102,10 +47,6 @@ std::optional<uint64_t> Repository::AnswerTo(std::string_view request) const {
   return std::nullopt;
 }
 
-Epoch Repository::NextEpoch(const SliceState& slice) const {
-  return Epoch(std::max(slice.epoch.value() + 1, generation_ << kGenerationShift | 1));
-}
-
 uint64_t Repository::NextId() {
   CHECK_LT(next_id_, uint64_t{1} << kGenerationShift);
   return generation_ << kGenerationShift | next_id_++;
@@ -117,12 +58,6 @@ void Repository::CountPoolMember(SdsId sds, PoolId pool, int delta, Changes& cha
   count += static_cast<uint32_t>(delta);
   if ((before == 0) != (count == 0)) changes.pool_sets.push_back(sds);
   if (count == 0) pool_members_.erase({pool, sds});
-}
-
-void Repository::MarkStale(SliceId slice, DeviceId device, Changes& changes) {
-  if (!devices_.contains(device)) return;
-  stale_.insert({slice, device});
-  changes.stale.push_back({slice, device});
 }
 
 Changes Repository::Apply(const proto::Command& command) {
@@ -152,6 +87,12 @@ Changes Repository::Apply(const proto::Command& command) {
       break;
     case proto::Command::kForgetReplicas:
       Do(command.forget_replicas(), changes);
+      break;
+    case proto::Command::kNotePositions:
+      Do(command.note_positions(), changes);
+      break;
+    case proto::Command::kRollBackDevice:
+      Do(command.roll_back_device(), changes);
       break;
     case proto::Command::kAddSds:
       Do(command.add_sds(), changes);
@@ -194,6 +135,9 @@ Changes Repository::Apply(const proto::Command& command) {
       break;
     case proto::Command::kForceSlice:
       Do(command.force_slice(), changes);
+      break;
+    case proto::Command::kEvacuateDevices:
+      Do(command.evacuate_devices(), changes);
       break;
     case proto::Command::BODY_NOT_SET:
       UNREACHABLE("a command without a body");
@@ -257,75 +201,36 @@ void Repository::Do(const proto::ReportDevices& command, Changes& changes) {
   }
 }
 
-void Repository::Do(const proto::ChangeSlices& command, Changes& changes) {
-  CHECK_GT(command.slices_size(), 0);
-  for (const proto::SliceConfig& config : command.slices()) ApplySliceConfig(config, changes);
-  for (const proto::StaleReplica& useless : command.useless()) {
-    SliceState& slice = Get(slices_, SliceId(useless.slice()));
-    if (slice.former != DeviceId(useless.device())) continue;
-    slice.former = DeviceId();
-    MarkStale(slice.id, DeviceId(useless.device()), changes);
+void Repository::Do(const proto::EvacuateDevices& command, Changes& changes) {
+  for (const uint64_t id : command.devices()) {
+    Get(devices_, DeviceId(id)).set_removing(!command.cancel());
+    changes.devices.push_back(DeviceId(id));
+    changes.id = id;
   }
+  if (command.sds() == 0) return;
+  Get(sdss_, SdsId(command.sds())).set_removing(!command.cancel());
+  changes.id = command.sds();
 }
 
-void Repository::ApplySliceConfig(const proto::SliceConfig& config, Changes& changes) {
-  SliceState& slice = Get(slices_, SliceId(config.slice()));
-  const SliceState before = slice;
-  changes.slices_before.push_back(before);
-  FromProto(config, slice);
-
-  CHECK_GT(slice.epoch, before.epoch);
-  CHECK_EQ(slice.issuer, before.issuer);
-  CHECK_EQ(slice.reign == before.reign, slice.primary == before.primary);
-  // R13, R19: the in-sync set loses members, or gains the one that was joining; nobody else enters.
-  const auto was_in_sync = [&](const Member& member) {
-    return member.device == before.primary.device || member.device == before.secondary.device;
-  };
-  CHECK(was_in_sync(slice.primary) || PLANTED_BUG("R13-promote-out-of-sync")) << before.id;
-  if (slice.secondary && !was_in_sync(slice.secondary)) {
-    CHECK_EQ(slice.secondary.device, before.joining.device);
-    CHECK_EQ(slice.primary, before.primary);
-  }
-  CheckSlice(slice);
-
-  const auto is_member = [&](DeviceId device) {
-    return device == slice.primary.device || device == slice.secondary.device ||
-           device == slice.joining.device;
-  };
-  for (const Member* member : {&slice.primary, &slice.secondary, &slice.joining}) {
-    if (*member) stale_.erase({slice.id, member->device});
-  }
-  // One replica that left stays for the delta: the one that was in sync last. Others go, and so
-  // does that one as soon as two other copies are in sync.
-  for (const Member* member : {&before.primary, &before.secondary, &before.joining}) {
-    if (!*member || is_member(member->device)) continue;
-    const bool was_complete = was_in_sync(*member);
-    if (member->device == slice.former) continue;
-    if (slice.secondary || (!was_complete && slice.former.valid())) {
-      MarkStale(slice.id, member->device, changes);
-      continue;
-    }
-    if (slice.former.valid()) MarkStale(slice.id, slice.former, changes);
-    slice.former = member->device;
-  }
-  if (slice.former.valid() && slice.secondary) {
-    if (!is_member(slice.former)) MarkStale(slice.id, slice.former, changes);
-    slice.former = DeviceId();
-  }
+bool Repository::IsLeaving(DeviceId id) const {
+  const proto::Device* device = FindDevice(id);
+  return device != nullptr && device->removing();
 }
 
-void Repository::Do(const proto::AskRelease& command, Changes& changes) {
-  for (const uint64_t id : command.slices()) {
-    SliceState& slice = Get(slices_, SliceId(id));
-    changes.slices_before.push_back(slice);
-    slice.release = true;
-  }
+bool Repository::HasVolumes(PoolId pool) const {
+  return std::any_of(volumes_.begin(), volumes_.end(),
+                     [&](const auto& volume) { return PoolId(volume.second.pool()) == pool; });
 }
 
-void Repository::Do(const proto::ForgetReplicas& command, Changes&) {
-  for (const proto::StaleReplica& replica : command.replicas()) {
-    stale_.erase({SliceId(replica.slice()), DeviceId(replica.device())});
-  }
+uint32_t Repository::HeldBy(DeviceId id) const {
+  const proto::Device* device = FindDevice(id);
+  if (device == nullptr || !HasVolumes(PoolId(device->pool()))) return 0;
+  return static_cast<uint32_t>(
+      std::count_if(slices_.begin(), slices_.end(), [&](const auto& entry) {
+        const SliceState& slice = entry.second;
+        return slice.primary.device == id || slice.secondary.device == id ||
+               slice.joining.device == id;
+      }));
 }
 
 void Repository::Do(const proto::AddSds& command, Changes& changes) {
@@ -398,10 +303,7 @@ void Repository::Do(const proto::AddDevice& command, Changes& changes) {
 void Repository::Do(const proto::RemoveDevice& command, Changes& changes) {
   const DeviceId id(command.device());
   const PoolId pool_id(Get(devices_, id).pool());
-  const bool has_volumes = std::any_of(volumes_.begin(), volumes_.end(), [&](const auto& volume) {
-    return PoolId(volume.second.pool()) == pool_id;
-  });
-  if (!has_volumes && pools_.at(pool_id).placed()) Unplace(pool_id, changes);
+  if (!HasVolumes(pool_id) && pools_.at(pool_id).placed()) Unplace(pool_id, changes);
   for (auto& [slice_id, slice] : slices_) {
     for (const Member* member : {&slice.primary, &slice.secondary, &slice.joining}) {
       CHECK_NE(member->device, id) << slice_id;
@@ -411,6 +313,7 @@ void Repository::Do(const proto::RemoveDevice& command, Changes& changes) {
   for (auto at = stale_.begin(); at != stale_.end();) {
     at = at->second == id ? stale_.erase(at) : std::next(at);
   }
+  absl::erase_if(rolled_back_, [&](const auto& replica) { return replica.second == id; });
   proto::Device& device = Get(devices_, id);
   device.set_state(proto::DEVICE_REMOVING);
   changes.id = command.device();
@@ -432,6 +335,7 @@ void Repository::Unplace(PoolId id, Changes& changes) {
       if (*member) MarkStale(slice.id, member->device, changes);
     }
     if (slice.former.valid()) MarkStale(slice.id, slice.former, changes);
+    absl::erase_if(rolled_back_, [&](const auto& replica) { return replica.first == slice.id; });
     changes.slices_before.push_back(slice);
     at = slices_.erase(at);
   }
@@ -541,54 +445,6 @@ void Repository::Do(const proto::RemoveSdc& command, Changes& changes) {
   changes.id = command.sdc();
 }
 
-void Repository::Do(const proto::ForceSlice& command, Changes& changes) {
-  SliceState& slice = Get(slices_, SliceId(command.slice()));
-  const SliceState before = slice;
-  changes.slices_before.push_back(before);
-  slice.epoch = NextEpoch(slice);
-  slice.reign = Reign(slice.epoch.value());
-  slice.issuer = NextId();
-  slice.primary = MemberOf(command.member());
-  slice.secondary = slice.joining = Member();
-  slice.release = false;
-  slice.former = DeviceId();
-  for (const Member* member : {&before.primary, &before.secondary, &before.joining}) {
-    if (*member && member->device != slice.primary.device) {
-      MarkStale(slice.id, member->device, changes);
-    }
-  }
-  if (before.former.valid() && before.former != slice.primary.device) {
-    MarkStale(slice.id, before.former, changes);
-  }
-  stale_.erase({slice.id, slice.primary.device});
-  CheckSlice(slice);
-  changes.id = command.slice();
-}
-
-void Repository::CheckSlice(const SliceState& slice) const {
-  CHECK(slice.epoch.valid() && slice.reign.valid()) << slice.id;
-  CHECK_LE(slice.reign.value(), slice.epoch.value());
-  CHECK(slice.primary) << "slice " << slice.id << " has no in-sync member";
-  const Member* members[] = {&slice.primary, &slice.secondary, &slice.joining};
-  for (size_t i = 0; i < 3; ++i) {
-    if (!*members[i]) continue;
-    const proto::Device* device = FindDevice(members[i]->device);
-    CHECK(device != nullptr && SdsId(device->sds()) == members[i]->sds) << slice.id;
-    CHECK_EQ(PoolId(device->pool()), slice.pool);
-    CHECK_LE(members[i]->incarnation, IncarnationOf(members[i]->sds));
-    for (size_t j = 0; j < i; ++j) {
-      if (!*members[j]) continue;
-      // A joining member replaces a secondary, and may share its domain.
-      if (i == 2 && j == 1) {
-        CHECK_NE(members[i]->device, members[j]->device);
-        continue;
-      }
-      CHECK_NE(DomainOf(members[i]->sds), DomainOf(members[j]->sds)) << slice.id;
-      CHECK_NE(members[i]->sds, members[j]->sds) << slice.id;
-    }
-  }
-}
-
 void Repository::CheckInvariants() const {
   if (!created()) return;
   for (const auto& [id, slice] : slices_) {
@@ -600,6 +456,12 @@ void Repository::CheckInvariants() const {
     CHECK(volumes_.contains(key.first) && sdcs_.contains(key.second));
   }
   for (const auto& [slice, device] : stale_) CHECK(devices_.contains(device));
+  for (const auto& [id, device] : rolled_back_) {
+    const SliceState* slice = FindSlice(id);
+    CHECK(slice != nullptr);
+    CHECK(slice->primary.device == device || slice->secondary.device == device ||
+          slice->joining.device == device);
+  }
   for (const auto& [id, volume] : volumes_) CHECK(FindPool(PoolId(volume.pool()))->placed());
 }
 
@@ -612,7 +474,8 @@ uint64_t Repository::StateHash() const {
   add(applied_);
   for (const auto& [id, sds] : sdss_) add(id.value()), add(sds.incarnation());
   for (const auto& [id, device] : devices_) {
-    add(id.value()), add(device.state()), add(device.size_bytes());
+    add(id.value()), add(device.state()), add(device.size_bytes()), add(device.log_position());
+    add(device.removing());
   }
   for (const auto& [id, volume] : volumes_) add(id.value()), add(volume.size_bytes());
   for (const auto& [id, sdc] : sdcs_) add(id.value()), add(sdc.incarnation());
@@ -625,6 +488,7 @@ uint64_t Repository::StateHash() const {
     add(slice.release), add(slice.former.value());
   }
   for (const auto& [slice, device] : stale_) add(slice.value()), add(device.value());
+  for (const auto& [slice, device] : rolled_back_) add(slice.value()), add(device.value());
   return hash;
 }
 

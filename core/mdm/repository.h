@@ -104,6 +104,8 @@ class Repository {
   const absl::btree_map<SliceId, SliceState>& slices() const { return slices_; }
   // Replicas that their devices are to forget.
   const absl::btree_set<std::pair<SliceId, DeviceId>>& stale() const { return stale_; }
+  // Replicas of members whose device went back to an older content.
+  const absl::btree_set<std::pair<SliceId, DeviceId>>& rolled_back() const { return rolled_back_; }
 
   const proto::Sds* FindSds(SdsId id) const;
   const proto::Device* FindDevice(DeviceId id) const;
@@ -112,6 +114,11 @@ class Repository {
   const proto::Sdc* FindSdc(SdcId id) const;
   const SliceState* FindSlice(SliceId id) const;
   Incarnation IncarnationOf(SdsId id) const;  // last registered; 0: never, or unknown SDS
+
+  bool IsLeaving(DeviceId id) const;  // to be emptied and removed
+  bool HasVolumes(PoolId pool) const;
+  // Slices of pools with volumes that have a replica on the device.
+  uint32_t HeldBy(DeviceId id) const;
 
   // SDSs with devices in the pool, ascending.
   std::vector<SdsId> SdssOfPool(PoolId pool) const;
@@ -151,6 +158,8 @@ class Repository {
   void Do(const proto::ChangeSlices& command, Changes& changes);
   void Do(const proto::AskRelease& command, Changes& changes);
   void Do(const proto::ForgetReplicas& command, Changes& changes);
+  void Do(const proto::NotePositions& command, Changes& changes);
+  void Do(const proto::RollBackDevice& command, Changes& changes);
   void Do(const proto::AddSds& command, Changes& changes);
   void Do(const proto::RemoveSds& command, Changes& changes);
   void Do(const proto::AddPool& command, Changes& changes);
@@ -165,6 +174,10 @@ class Repository {
   void Do(const proto::AddSdc& command, Changes& changes);
   void Do(const proto::RemoveSdc& command, Changes& changes);
   void Do(const proto::ForceSlice& command, Changes& changes);
+  void Do(const proto::EvacuateDevices& command, Changes& changes);
+
+  void NotePosition(const proto::DevicePosition& position);
+  void ForgetRollBack(SliceId slice, DeviceId device);
 
   ClusterId cluster_;
   uint64_t generation_ = 0;
@@ -179,6 +192,7 @@ class Repository {
   absl::btree_map<std::pair<VolumeId, SdcId>, proto::Mapping> mappings_;
   absl::btree_map<SliceId, SliceState> slices_;
   absl::btree_set<std::pair<SliceId, DeviceId>> stale_;
+  absl::btree_set<std::pair<SliceId, DeviceId>> rolled_back_;
   std::deque<proto::AnsweredRequest> requests_;
   // How many devices an SDS has in a pool; follows from devices_.
   absl::btree_map<std::pair<PoolId, SdsId>, uint32_t> pool_members_;

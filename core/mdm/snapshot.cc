@@ -34,6 +34,11 @@ proto::RepositorySnapshot Repository::Snapshot() const {
     replica->set_slice(slice.value());
     replica->set_device(device.value());
   }
+  for (const auto& [slice, device] : rolled_back_) {
+    proto::StaleReplica* replica = out.add_rolled_back();
+    replica->set_slice(slice.value());
+    replica->set_device(device.value());
+  }
   for (const proto::AnsweredRequest& request : requests_) *out.add_requests() = request;
   return out;
 }
@@ -71,6 +76,9 @@ Result<Repository> Repository::Load(const proto::RepositorySnapshot& snapshot) {
   }
   for (const auto& replica : snapshot.stale()) {
     out.stale_.insert({SliceId(replica.slice()), DeviceId(replica.device())});
+  }
+  for (const auto& replica : snapshot.rolled_back()) {
+    out.rolled_back_.insert({SliceId(replica.slice()), DeviceId(replica.device())});
   }
   for (const auto& request : snapshot.requests()) out.requests_.push_back(request);
   return out;

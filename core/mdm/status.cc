@@ -1,5 +1,7 @@
 #include "core/mdm/status.h"
 
+#include "core/mdm/removal.h"
+
 namespace gabion::mdm {
 namespace {
 
@@ -32,6 +34,13 @@ proto::ClusterStatus MakeStatus(const View& view, const Registrar& registrar, co
     const SdsView seen = view.sds(id);
     out->set_up(seen.alive && !seen.lease_over);
   }
+  status.set_problem(registrar.outdated());
+  absl::btree_map<DeviceId, uint32_t> held;
+  for (const auto& [id, slice] : repository.slices()) {
+    for (const Member* member : {&slice.primary, &slice.secondary, &slice.joining}) {
+      if (*member) ++held[member->device];
+    }
+  }
   absl::btree_map<uint64_t, proto::Pool> pools;
   for (const auto& [id, pool] : repository.pools()) pools[id.value()] = pool;
   for (const auto& [id, device] : repository.devices()) {
@@ -43,7 +52,12 @@ proto::ClusterStatus MakeStatus(const View& view, const Registrar& registrar, co
     if (out->state() != proto::DEVICE_UP && out->error().empty()) {
       out->set_error(registrar.ErrorOf(id));
     }
+    if (const std::string why = WhyNotEmptied(view, id); !why.empty()) {
+      out->set_error("it cannot be emptied: " + why);
+    }
     out->set_used_bytes(view.device(id).used_bytes);
+    out->set_log_position(view.device(id).log_position);
+    out->set_slices(held[id]);
     proto::Pool& pool = pools[device.pool()];
     pool.set_capacity_bytes(pool.capacity_bytes() + device.size_bytes());
     pool.set_used_bytes(pool.used_bytes() + out->used_bytes());

@@ -22,7 +22,8 @@ struct ModelDevice {
   std::string path;
   proto::DeviceState state = proto::DEVICE_UP;  // what its SDS says of it
   bool spoiled = false;                         // a replica it holds cannot be built upon
-  std::map<uint64_t, uint64_t> values;          // by slice: the newest value held, committed or not
+  uint64_t log_position = 0;
+  std::map<uint64_t, uint64_t> values;  // by slice: the newest value held, committed or not
 };
 
 struct ModelSds {
@@ -33,7 +34,9 @@ struct ModelSds {
   bool running = false;
   bool paused = false;  // the process is frozen; its connection stays
   bool holds_state_lock = true;
-  bool obeys = true;  // applies its configuration
+  bool obeys = true;   // applies its configuration
+  bool deaf = false;   // what the MDM says does not arrive
+  bool keeps = false;  // does not release what it is asked to release
   int64_t drift_permille = 0;
 
   ConnId conn;
@@ -43,6 +46,7 @@ struct ModelSds {
   uint64_t applied = 0;
   uint64_t drained = 0;
   uint64_t heartbeat = 0;
+  uint64_t heard = 0;
   std::map<uint64_t, int64_t> sent_at;  // heartbeat -> own clock, ns
   int64_t lease_end = -1;               // own clock, ns
   uint64_t lease_of = 0;                // heartbeat of the lease
@@ -51,10 +55,13 @@ struct ModelSds {
   std::map<uint64_t, uint64_t> started;  // primary: epoch that it has started, by slice
   std::map<uint64_t, uint64_t> needs;    // primary: epoch in which a member is needed
   std::map<uint64_t, uint64_t> joined;   // primary: epoch in which its join is complete
-  // Epoch up to which the slice is released in this incarnation, because its device was given up.
+  // Epoch up to which the slice is released in this incarnation, because its device was given up,
+  // or because it was asked to.
   std::map<uint64_t, uint64_t> released;
   std::vector<uint64_t> devices_of_config;
 };
+
+wire::Hello HelloOf(wire::PeerRole role);
 
 class TestCluster {
  public:
@@ -82,6 +89,8 @@ class TestCluster {
   void MustPoolAdd(const std::string& name, uint32_t slice_count);
   uint64_t MustDeviceAdd(const std::string& sds, const std::string& pool, const std::string& path);
   uint64_t MustVolumeCreate(const std::string& name, const std::string& pool, uint64_t size_bytes);
+  void MustSdcAdd(const std::string& name);
+  proto::AdminRequest MapRequest(const std::string& sdc);  // of volume "vol"
   proto::ClusterStatus Status(bool slices = false);
   // SDSs sds1..n with one device each in pool "pool", and a volume "vol".
   void Build(size_t sds_count, uint32_t slice_count);

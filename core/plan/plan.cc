@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 
 #include "core/base/check.h"
 
@@ -20,6 +21,74 @@ bool IsLessFilled(uint64_t count_a, uint64_t weight_a, uint64_t count_b, uint64_
   return (count_a + 1) * weight_b < (count_b + 1) * weight_a;
 }
 
+// Who is primary of what; `primary` and `secondary` are indexes of devices.
+struct Edge {
+  size_t primary = 0;
+  size_t secondary = 0;
+  bool may_change = true;
+};
+
+// Turns slices round until every device is primary of half of its replicas, within one. A chain
+// of slices that leads from a device with too many primaries to one with too few is turned as a
+// whole, so the devices between keep their number.
+class PrimaryBalance {
+ public:
+  // `surplus`: primaries minus secondaries, by device.
+  PrimaryBalance(std::vector<Edge>* slices, std::vector<int64_t> surplus)
+      : slices_(slices), surplus_(std::move(surplus)) {}
+
+  // Stops after the chain with which `turns_max` slices are turned. Each turn lowers the sum of the
+  // squares of the surpluses, so this ends.
+  void Run(size_t turns_max) {
+    for (bool turned = true; turned;) {
+      turned = false;
+      for (size_t from = 0; from < surplus_.size(); ++from) {
+        if (turns_ >= turns_max) return;
+        if (surplus_[from] > 0 && TurnOneChain(from)) turned = true;
+      }
+    }
+  }
+
+ private:
+  // A device with a surplus of 2 or more reaches one with a deficit, and one with a deficit of 2 or
+  // more is reached from one with a surplus: both pairs differ by 3 at least. What differs by less
+  // is the remainder of an odd number of replicas.
+  bool TurnOneChain(size_t from) {
+    // Breadth first along primary -> secondary. `via[i]`: the slice that led to device i.
+    std::vector<std::optional<size_t>> via(surplus_.size());
+    std::vector<size_t> queue = {from};
+    std::optional<size_t> to;
+    for (size_t next = 0; next < queue.size() && !to; ++next) {
+      for (size_t s = 0; s < slices_->size(); ++s) {
+        const Edge& slice = (*slices_)[s];
+        if (slice.primary != queue[next] || !slice.may_change) continue;
+        const size_t reached = slice.secondary;
+        if (reached == from || via[reached]) continue;
+        via[reached] = s;
+        queue.push_back(reached);
+        if (surplus_[from] - surplus_[reached] >= 3) {
+          to = reached;
+          break;
+        }
+      }
+    }
+    if (!to) return false;
+    surplus_[from] -= 2;
+    surplus_[*to] += 2;
+    for (size_t at = *to; at != from;) {
+      Edge& slice = (*slices_)[*via[at]];
+      at = slice.primary;
+      std::swap(slice.primary, slice.secondary);
+      ++turns_;
+    }
+    return true;
+  }
+
+  std::vector<Edge>* slices_;
+  std::vector<int64_t> surplus_;
+  size_t turns_ = 0;
+};
+
 // Working state of a placement; indexes are places in the sorted list of devices.
 struct Placement {
   explicit Placement(std::vector<Device> sorted) : devices(std::move(sorted)) {
@@ -32,10 +101,6 @@ struct Placement {
   std::vector<uint32_t> replicas;
   std::vector<int64_t> surplus;  // primaries minus secondaries
   std::vector<uint32_t> shared;  // slices that two devices have in common
-  struct Edge {
-    size_t primary = 0;
-    size_t secondary = 0;
-  };
   std::vector<Edge> slices;
 
   uint32_t& Shared(size_t a, size_t b) { return shared[a * devices.size() + b]; }
@@ -70,56 +135,11 @@ struct Placement {
     ++replicas[b];
     ++Shared(a, b);
     ++Shared(b, a);
-    // Even from the start, as far as one look goes; EvenPrimaries does the rest.
+    // Even from the start, as far as one look goes; PrimaryBalance does the rest.
     const Edge slice = surplus[a] <= surplus[b] ? Edge{a, b} : Edge{b, a};
     ++surplus[slice.primary];
     --surplus[slice.secondary];
     slices.push_back(slice);
-  }
-
-  // Turns slices round until every device is primary of half of its replicas, within one. A chain
-  // of slices that leads from a device with too many primaries to one with too few is turned as a
-  // whole, so the devices between keep their number.
-  void EvenPrimaries() {
-    // Each turn lowers the sum of the squares, so this ends.
-    for (bool turned = true; turned;) {
-      turned = false;
-      for (size_t from = 0; from < devices.size(); ++from) {
-        if (surplus[from] > 0 && TurnOneChain(from)) turned = true;
-      }
-    }
-  }
-
-  // A device with a surplus of 2 or more reaches one with a deficit, and one with a deficit of 2 or
-  // more is reached from one with a surplus: both pairs differ by 3 at least. What differs by less
-  // is the remainder of an odd number of replicas.
-  bool TurnOneChain(size_t from) {
-    // Breadth first along primary -> secondary. `via[i]`: the slice that led to device i.
-    std::vector<std::optional<size_t>> via(devices.size());
-    std::vector<size_t> queue = {from};
-    std::optional<size_t> to;
-    for (size_t next = 0; next < queue.size() && !to; ++next) {
-      for (size_t s = 0; s < slices.size(); ++s) {
-        if (slices[s].primary != queue[next]) continue;
-        const size_t reached = slices[s].secondary;
-        if (reached == from || via[reached]) continue;
-        via[reached] = s;
-        queue.push_back(reached);
-        if (surplus[from] - surplus[reached] >= 3) {
-          to = reached;
-          break;
-        }
-      }
-    }
-    if (!to) return false;
-    surplus[from] -= 2;
-    surplus[*to] += 2;
-    for (size_t at = *to; at != from;) {
-      Edge& slice = slices[*via[at]];
-      at = slice.primary;
-      std::swap(slice.primary, slice.secondary);
-    }
-    return true;
   }
 };
 
@@ -132,19 +152,55 @@ bool HasTwoDomains(std::span<const Device> devices) {
 
 std::vector<Pair> PlaceSlices(std::span<const Device> devices, uint32_t slice_count) {
   std::vector<Device> sorted(devices.begin(), devices.end());
+  std::erase_if(sorted, [](const Device& device) { return device.leaving; });
   std::sort(sorted.begin(), sorted.end(),
             [](const Device& a, const Device& b) { return a.id < b.id; });
   if (sorted.empty() || !HasTwoDomains(sorted)) return {};
   Placement placement(std::move(sorted));
   for (uint32_t i = 0; i < slice_count; ++i) placement.Place();
-  placement.EvenPrimaries();
+  PrimaryBalance(&placement.slices, placement.surplus).Run(SIZE_MAX);
   std::vector<Pair> pairs;
   pairs.reserve(slice_count);
-  for (const Placement::Edge& slice : placement.slices) {
+  for (const Edge& slice : placement.slices) {
     CHECK_NE(placement.devices[slice.primary].domain, placement.devices[slice.secondary].domain);
     pairs.push_back({placement.devices[slice.primary].id, placement.devices[slice.secondary].id});
   }
   return pairs;
+}
+
+std::vector<size_t> TurnSlices(std::span<const PlacedSlice> slices, size_t turns_max) {
+  std::vector<DeviceId> devices;
+  for (const PlacedSlice& slice : slices) {
+    devices.push_back(slice.primary);
+    if (slice.secondary.valid()) devices.push_back(slice.secondary);
+  }
+  std::sort(devices.begin(), devices.end());
+  devices.erase(std::unique(devices.begin(), devices.end()), devices.end());
+  const auto index_of = [&](DeviceId id) {
+    return static_cast<size_t>(std::lower_bound(devices.begin(), devices.end(), id) -
+                               devices.begin());
+  };
+  std::vector<int64_t> surplus(devices.size());
+  std::vector<Edge> edges;
+  std::vector<size_t> slice_of_edge;
+  for (size_t i = 0; i < slices.size(); ++i) {
+    const PlacedSlice& slice = slices[i];
+    const size_t primary = index_of(slice.primary);
+    ++surplus[primary];
+    if (!slice.secondary.valid()) continue;
+    CHECK_NE(slice.primary, slice.secondary);
+    const size_t secondary = index_of(slice.secondary);
+    --surplus[secondary];
+    edges.push_back({primary, secondary, slice.may_change});
+    slice_of_edge.push_back(i);
+  }
+  PrimaryBalance(&edges, surplus).Run(turns_max);
+  std::vector<size_t> turned;
+  for (size_t e = 0; e < edges.size(); ++e) {
+    const PlacedSlice& before = slices[slice_of_edge[e]];
+    if (devices[edges[e].primary] != before.primary) turned.push_back(slice_of_edge[e]);
+  }
+  return turned;
 }
 
 std::optional<DeviceId> ChooseTarget(std::span<const Device> devices,
@@ -156,7 +212,7 @@ std::optional<DeviceId> ChooseTarget(std::span<const Device> devices,
   const Device* best = nullptr;
   for (const Device& device : devices) {
     if (device.domain == source->domain || device.sds == source->sds) continue;
-    if (device.joins >= request.joins_per_device_max) continue;
+    if (device.leaving || device.joins >= request.joins_per_device_max) continue;
     if (device.used_bytes > device.size_bytes ||
         device.size_bytes - device.used_bytes < request.bytes_needed) {
       continue;
@@ -173,6 +229,42 @@ std::optional<DeviceId> ChooseTarget(std::span<const Device> devices,
   return best->id;
 }
 
+std::optional<Move> ChooseMove(std::span<const Device> devices, std::span<const PlacedSlice> slices,
+                               const MoveRequest& request) {
+  std::vector<const Device*> by_fill;
+  for (const Device& device : devices) by_fill.push_back(&device);
+  std::sort(by_fill.begin(), by_fill.end(), [](const Device* a, const Device* b) {
+    const uint64_t fill_a = a->replicas * Weight(*b);
+    const uint64_t fill_b = b->replicas * Weight(*a);
+    return fill_a != fill_b ? fill_a > fill_b : a->id < b->id;
+  });
+  const auto find = [&](DeviceId id) -> const Device* {
+    const auto at = std::find_if(devices.begin(), devices.end(),
+                                 [&](const Device& device) { return device.id == id; });
+    return at == devices.end() ? nullptr : &*at;
+  };
+  for (const Device* from : by_fill) {
+    for (auto to_at = by_fill.rbegin(); to_at != by_fill.rend(); ++to_at) {
+      const Device& to = **to_at;
+      // A gain of less than a twentieth is not worth a copy.
+      if ((to.replicas + uint64_t{1}) * Weight(*from) * 21 >= from->replicas * Weight(to) * 20) {
+        break;
+      }
+      if (to.leaving || to.joins >= request.joins_per_device_max) continue;
+      const uint64_t needed = from->used_bytes / std::max(1u, from->replicas) * 5 / 4;
+      if (to.used_bytes > to.size_bytes || to.size_bytes - to.used_bytes < needed) continue;
+      for (size_t i = 0; i < slices.size(); ++i) {
+        if (!slices[i].may_change || slices[i].secondary != from->id) continue;
+        const Device* source = find(slices[i].primary);
+        if (source == nullptr || source->joins >= request.joins_per_device_max) continue;
+        if (source->domain == to.domain || source->sds == to.sds) continue;
+        return Move{.slice = i, .to = to.id};
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 uint64_t NetCapacity(std::span<const Device> devices) {
   struct Domain {
     uint64_t domain;
@@ -182,6 +274,7 @@ uint64_t NetCapacity(std::span<const Device> devices) {
   uint64_t total = 0;
   uint64_t largest = 0;
   for (const Device& device : devices) {
+    if (device.leaving) continue;
     auto at = std::find_if(domains.begin(), domains.end(),
                            [&](const Domain& d) { return d.domain == device.domain; });
     if (at == domains.end()) at = domains.insert(at, {device.domain, 0});

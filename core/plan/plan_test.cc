@@ -105,6 +105,140 @@ RC_GTEST_PROP(PlaceSlices, KeepsDomainsApartAndPrimariesEven, ()) {
   }
 }
 
+TEST(TurnSlices, BringsPrimariesBackToHalfAfterAFailOver) {
+  auto pairs = PlaceSlices(Inventory(3, 1, kGib), 16);
+  std::vector<PlacedSlice> slices;
+  for (Pair pair : pairs) {
+    // The first device was away: whatever it has is secondary now.
+    if (pair.primary == DeviceId(100)) std::swap(pair.primary, pair.secondary);
+    slices.push_back({pair.primary, pair.secondary, true});
+  }
+  size_t rounds = 0;
+  for (auto turned = TurnSlices(slices, 2); !turned.empty(); turned = TurnSlices(slices, 2)) {
+    ASSERT_LT(++rounds, 20u);
+    for (const size_t i : turned) std::swap(slices[i].primary, slices[i].secondary);
+  }
+  pairs.clear();
+  for (const PlacedSlice& slice : slices) pairs.push_back({slice.primary, slice.secondary});
+  for (const auto& [device, load] : LoadsOf(pairs)) {
+    EXPECT_LE(std::abs(load.primaries - load.secondaries), 1) << device;
+  }
+}
+
+TEST(TurnSlices, LeavesWhatMayNotTurnAndWhatIsEven) {
+  const DeviceId a(1);
+  const DeviceId b(2);
+  EXPECT_TRUE(TurnSlices(std::vector<PlacedSlice>{{a, b, true}, {b, a, true}}, 9).empty());
+  EXPECT_TRUE(TurnSlices(std::vector<PlacedSlice>{{a, b, true}}, 9).empty());
+  EXPECT_TRUE(TurnSlices(std::vector<PlacedSlice>{{a, b, false}, {a, b, false}}, 9).empty());
+  EXPECT_EQ(TurnSlices(std::vector<PlacedSlice>{{a, b, false}, {a, b, true}}, 9),
+            std::vector<size_t>{1});
+  // Copies that are alone count, and stay.
+  EXPECT_EQ(
+      TurnSlices(
+          std::vector<PlacedSlice>{{a, DeviceId(), true}, {a, b, true}, {b, a, true}, {a, b, true}},
+          1),
+      std::vector<size_t>{1});
+}
+
+RC_GTEST_PROP(TurnSlices, EndsWithEveryDeviceWithinOneOfHalf, ()) {
+  const auto devices = *rc::gen::inRange<uint64_t>(2, 7);
+  auto slices = *rc::gen::container<std::vector<PlacedSlice>>(rc::gen::map(
+      rc::gen::pair(rc::gen::inRange<uint64_t>(0, devices), rc::gen::inRange<uint64_t>(1, devices)),
+      [devices](const std::pair<uint64_t, uint64_t>& p) {
+        return PlacedSlice{DeviceId(1 + p.first), DeviceId(1 + (p.first + p.second) % devices),
+                           true};
+      }));
+  const auto turns_max = *rc::gen::inRange<size_t>(1, 9);
+  for (size_t rounds = 0;; ++rounds) {
+    RC_ASSERT(rounds < 1000);
+    const auto turned = TurnSlices(slices, turns_max);
+    if (turned.empty()) break;
+    for (const size_t i : turned) std::swap(slices[i].primary, slices[i].secondary);
+  }
+  std::vector<Pair> pairs;
+  for (const PlacedSlice& slice : slices) pairs.push_back({slice.primary, slice.secondary});
+  // Within a set of devices that share slices; each such set is even by itself.
+  for (const auto& [device, load] : LoadsOf(pairs)) {
+    RC_ASSERT(std::abs(load.primaries - load.secondaries) <= 1);
+  }
+}
+
+// Moves one replica after the other until nothing is gained.
+std::vector<Device> Even(std::vector<Device> devices, std::vector<PlacedSlice>& slices,
+                         size_t* moves) {
+  for (*moves = 0;; ++*moves) {
+    RC_ASSERT(*moves < 10'000u);
+    for (Device& device : devices) {
+      device.replicas = 0;
+      for (const PlacedSlice& slice : slices) {
+        device.replicas += slice.primary == device.id || slice.secondary == device.id ? 1 : 0;
+      }
+    }
+    const auto move = ChooseMove(devices, slices, {});
+    if (!move) return devices;
+    slices[move->slice].secondary = move->to;
+  }
+}
+
+TEST(ChooseMove, FillsANewDeviceWithItsShareAndNoMore) {
+  std::vector<Device> devices = Inventory(3, 1, kGib);
+  std::vector<PlacedSlice> slices;
+  for (const Pair& pair : PlaceSlices(devices, 32)) {
+    slices.push_back({pair.primary, pair.secondary, true});
+  }
+  devices = Inventory(4, 1, kGib);
+  size_t moves = 0;
+  devices = Even(devices, slices, &moves);
+  for (const Device& device : devices) EXPECT_NEAR(device.replicas, 16, 1) << device.id.value();
+  EXPECT_LE(moves, 17u);
+}
+
+TEST(ChooseMove, LeavesWhatIsEvenWhatIsFullAndWhatSharesADomain) {
+  std::vector<Device> devices = Inventory(3, 1, kGib);
+  std::vector<PlacedSlice> slices;
+  for (const Pair& pair : PlaceSlices(devices, 31)) {
+    slices.push_back({pair.primary, pair.secondary, true});
+  }
+  size_t moves = 0;
+  Even(devices, slices, &moves);
+  EXPECT_EQ(moves, 0u);
+  devices = Inventory(4, 1, kGib);
+  devices[3].leaving = true;
+  Even(devices, slices, &moves);
+  EXPECT_EQ(moves, 0u);
+  devices[3].leaving = false;
+  devices[3].used_bytes = kGib - 1;
+  for (Device& device : devices) device.used_bytes = std::max(device.used_bytes, kGib / 2);
+  Even(devices, slices, &moves);
+  EXPECT_EQ(moves, 0u);
+  for (Device& device : devices) device.used_bytes = 0;
+  for (PlacedSlice& slice : slices) slice.may_change = false;
+  Even(devices, slices, &moves);
+  EXPECT_EQ(moves, 0u);
+}
+
+RC_GTEST_PROP(ChooseMove, EndsAndNeverPutsTwoCopiesInOneDomain, ()) {
+  const auto sds_count = *rc::gen::inRange<size_t>(2, 5);
+  const auto per_sds = *rc::gen::inRange<size_t>(1, 4);
+  std::vector<Device> devices = Inventory(sds_count, per_sds, kGib);
+  std::vector<PlacedSlice> slices;
+  for (const Pair& pair : PlaceSlices(devices, *rc::gen::inRange<uint32_t>(1, 64))) {
+    slices.push_back({pair.primary, pair.secondary, true});
+  }
+  devices = Inventory(sds_count + *rc::gen::inRange<size_t>(0, 3), per_sds, kGib);
+  for (Device& device : devices) device.size_bytes = kGib * *rc::gen::inRange<uint64_t>(1, 5);
+  size_t moves = 0;
+  Even(devices, slices, &moves);
+  const auto domain_of = [&](DeviceId id) {
+    return std::find_if(devices.begin(), devices.end(), [&](const Device& d) { return d.id == id; })
+        ->domain;
+  };
+  for (const PlacedSlice& slice : slices) {
+    RC_ASSERT(domain_of(slice.primary) != domain_of(slice.secondary));
+  }
+}
+
 TEST(ChooseTarget, TakesTheEmptiestDeviceOfAnotherDomainWithRoom) {
   std::vector<Device> devices = Inventory(4, 1, 10 * kGib);
   devices[0].replicas = 5;

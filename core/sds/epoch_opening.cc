@@ -38,6 +38,7 @@ void Primary::OnConfig(Context& ctx, const SliceConfig& config) {
   join_.Reset();
   config_ = config;
   released_ = false;
+  ahead_ = Epoch();
   write_waits_ = false;
   start_issued_ = false;
   start_durable_ = false;
@@ -102,8 +103,12 @@ void Primary::OpenOnDevice(Context& ctx, store::Store& store) {
     ctx.Log(Severity::kCritical,
             absl::StrCat("slice ", ToString(key_.slice), ": epoch ", ToString(self_.started),
                          " was started here, but the MDM names epoch ", ToString(config_.epoch),
-                         ". The repository was restored from an older state; this replica stops"));
+                         ". The repository was restored from an older state; "
+                         "this replica stops"));
+    // The very epoch may have been started by this process, before the device went and came back.
+    if (self_.started > config_.epoch) ahead_ = self_.started;
     SetPhase(ctx, Phase::kStopped);
+    ctx.node.HeartbeatSoon(ctx);
     return;
   }
   const bool exchange = config_.secondary.has_value() && config_.secondary->present;
@@ -124,6 +129,17 @@ void Primary::OnTailReply(Context& ctx, const wire::TailReply& reply, const Slic
       !ValidHistory(history, reply.started_epoch)) {
     ctx.node.sessions.Violation(ctx, follower->conn, "a tail reply that makes no sense");
     Retry(ctx, *follower);
+    return;
+  }
+  if (reply.started_epoch > config_.epoch) {
+    ctx.Log(Severity::kCritical,
+            absl::StrCat("slice ", ToString(key_.slice), ": epoch ", ToString(reply.started_epoch),
+                         " was started on device ", ToString(follower->member.device),
+                         ", but the MDM names epoch ", ToString(config_.epoch),
+                         ". The repository was restored from an older state; this replica stops"));
+    ahead_ = reply.started_epoch;
+    SetPhase(ctx, Phase::kStopped);
+    ctx.node.HeartbeatSoon(ctx);
     return;
   }
   follower->lineage = LineageOf(reply, history);

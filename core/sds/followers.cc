@@ -303,6 +303,10 @@ void Primary::AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat) {
     add(proto::SliceReport::NEEDS_RESYNC, secondary_.member);
   }
   if (released_) add(proto::SliceReport::RELEASED, config_.primary);
+  if (ahead_.valid()) {
+    add(proto::SliceReport::AHEAD, config_.primary);
+    heartbeat->mutable_reports(heartbeat->reports_size() - 1)->set_seen_epoch(ahead_.value());
+  }
   const Duration unreachable = ctx.node.options.unreachable;
   const bool absent_needed = secondary_absent() && (write_waits_ || committed_count_ < log_.size());
   if (absent_needed || secondary_.no_space || Silent(ctx, secondary_, unreachable)) {

@@ -142,6 +142,14 @@ void Node::EndReplicas(Context& ctx) {
 void Node::AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat) {
   for (const auto& [key, replica] : replicas) {
     if (replica->primary != nullptr) replica->primary->AddReports(ctx, heartbeat);
+    // The metadata went back while this process was running (R23).
+    const SliceConfig* known = config.FindSlice(key.slice);
+    if (known == nullptr || known->epoch >= replica->config.epoch) continue;
+    proto::SliceReport* report = heartbeat->add_reports();
+    report->set_kind(proto::SliceReport::AHEAD);
+    report->set_slice(key.slice.value());
+    report->set_epoch(known->epoch.value());
+    report->set_seen_epoch(replica->config.epoch.value());
   }
 }
 

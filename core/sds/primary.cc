@@ -155,8 +155,11 @@ void Primary::Advance(Context& ctx) {
 
 void Primary::MaybeRelease(Context& ctx) {
   if (!config_.release || released_) return;
-  const bool drained = reads_active_ == 0 && committed_count_ == log_.size();
-  if (serving() && !drained) return;
+  // Writes that wait for a secondary that does not answer are left to the next reign, unanswered:
+  // their clients find their fate there.
+  const bool settled =
+      committed_count_ == log_.size() || Silent(ctx, secondary_, ctx.node.options.unreachable);
+  if (serving() && (reads_active_ != 0 || !settled)) return;
   // R12: irrevocable; only a newer epoch makes this side a primary again.
   released_ = true;
   ctx.Log(Severity::kInfo, absl::StrCat("slice ", ToString(key_.slice), " epoch ",

@@ -213,6 +213,7 @@ class Primary {
   Phase phase_ = Phase::kAwaitingDevice;
   Instant opened_at_{};
   bool released_ = false;
+  Epoch ahead_;               // a later one than the configured that a member started; 0: none
   bool write_waits_ = false;  // for an absent member
 
   // Opening.

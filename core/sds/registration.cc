@@ -290,6 +290,7 @@ void Registration::SendHeartbeat(Context& ctx, bool hand_back) {
   heartbeat->set_applied_version(applied.value());
   heartbeat->set_drained_version(ctx.node.outstanding.Drained(applied).value());
   heartbeat->set_hand_back(hand_back);
+  heartbeat->set_heard_number(heard_);
   if (hand_back) hand_back_number_ = number_;
   ctx.node.AddReports(ctx, heartbeat);
   ctx.node.devices.AddReports(heartbeat);

@@ -66,6 +66,7 @@ struct Scenario {
 };
 
 std::span<const Scenario> AllScenarios();
+std::span<const Scenario> ManagerScenarios();  // a part of them
 
 // Empty, or what went wrong. `tracer` may be null.
 std::string RunScenarioScript(const Scenario& scenario, Tracer* tracer);

@@ -1,6 +1,7 @@
 // The scripts. Numbers are those of docs/scenarios.md.
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "sim/scenario/scenario.h"
 
@@ -491,9 +492,7 @@ ClusterOptions WithTwin(ClusterOptions options) {
   return options;
 }
 
-}  // namespace
-
-std::span<const Scenario> AllScenarios() {
+std::span<const Scenario> DataScenarios() {
   static const Scenario kScenarios[] = {
       {"s01-stale-copy-refuses", "a copy that missed writes serves nothing when it returns alone",
        StaleCopyRefuses, Servers(2)},
@@ -547,6 +546,19 @@ std::span<const Scenario> AllScenarios() {
       {"fail-over-time", "a killed SDS is felt for the lease and 0.5 s at most",
        FailOverIsAsFastAsPromised, Servers(3)},
   };
+  return kScenarios;
+}
+
+}  // namespace
+
+std::span<const Scenario> AllScenarios() {
+  static const std::vector<Scenario> kScenarios = [] {
+    const std::span<const Scenario> data = DataScenarios();
+    const std::span<const Scenario> manager = ManagerScenarios();
+    std::vector<Scenario> all(data.begin(), data.end());
+    all.insert(all.end(), manager.begin(), manager.end());
+    return all;
+  }();
   return kScenarios;
 }
 

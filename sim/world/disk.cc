@@ -358,6 +358,12 @@ void Disk::CloneFrom(const Disk& other) {
   durable_ = other.current_;
 }
 
+void Disk::RollBackTo(const DiskImage& image) {
+  Wipe();
+  current_ = image;
+  durable_ = image;
+}
+
 void Disk::Wipe() {
   CHECK(in_flight_.empty());
   for (const Dirty& dirty : dirty_) {

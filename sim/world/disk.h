@@ -110,6 +110,10 @@ class Disk {
 
   // Takes over what the other disk holds. Nothing is in flight here.
   void CloneFrom(const Disk& other);
+  // What survives a power cut now; and back to such an image, as when a machine is restored from a
+  // snapshot.
+  const DiskImage& durable_image() const { return durable_; }
+  void RollBackTo(const DiskImage& image);
   // The next `count` operations of this kind do nothing and answer an I/O error.
   void FailNext(DiskOp op, uint32_t count) {
     fail_op_ = op;
