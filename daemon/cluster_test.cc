@@ -239,7 +239,9 @@ TEST(Cluster, BadInputHarmsNothingElse) {
   refused("volume map v1 --sdc=nosuch", "nosuch");
   refused("volume delete v1", "mapped");
   refused("volume grow v1 --size=1M", "v1");
-  refused("sds remove sds1", "sds1");
+  refused("sds remove nosuch", "nosuch");
+  refused("sds remove sds1 --cancel", "sds1");
+  refused("slice force 1 --device=1 --accept-data-loss", "1");
   refused("device remove 999999", "999999");
 
   // A file with somebody's data on it, and a device of another SDS.
@@ -299,6 +301,32 @@ TEST(Cluster, VolumeGrowsAndIsUnmappedWhileInUse) {
   EXPECT_NE(grown.Write(0, Pattern(3)), 0);
   EXPECT_EQ(cluster.Gabion("volume delete v1").exit_code, 0);
   EXPECT_EQ(cluster.Status().volumes_size(), 0);
+}
+
+TEST(Cluster, AServerIsEmptiedAndRemovedWhileItsDataIsInUse) {
+  const TestCluster cluster(kSmall);
+  ASSERT_TRUE(cluster.up()) << cluster.up_result().output << cluster.Logs();
+  ASSERT_EQ(cluster.AddVolume("v1", "64M").exit_code, 0);
+  NbdClient client(cluster.Port("sdc1", "nbd-listen"), "v1");
+  ASSERT_TRUE(client.ok());
+  for (uint64_t i = 0; i < 64; ++i) ASSERT_EQ(client.Write(i * kMiB, Pattern(i)), 0);
+  const CommandResult removed = cluster.Gabion("sds remove sds1");
+  ASSERT_EQ(removed.exit_code, 0) << removed.output;
+  EXPECT_NE(removed.output.find("emptied first"), std::string::npos) << removed.output;
+  uint64_t written = 64;
+  EXPECT_TRUE(cluster.WaitFor([&](const proto::ClusterStatus& status) {
+    EXPECT_EQ(client.Write(written % 64 * kMiB, Pattern(written)), 0);
+    ++written;
+    return status.sdss_size() == 2 && AllMirrored(status);
+  })) << cluster.Gabion("device list").output
+      << cluster.Logs();
+  ASSERT_EQ(cluster.Gabion("dev kill sds1").exit_code, 0);
+  std::vector<std::byte> block(4096);
+  for (uint64_t i = 0; i < 64; ++i) {
+    const uint64_t last = i < written % 64 ? written / 64 * 64 + i : written / 64 * 64 - 64 + i;
+    ASSERT_EQ(client.Read(i * kMiB, block), 0);
+    EXPECT_EQ(block, Pattern(last)) << i;
+  }
 }
 
 }  // namespace

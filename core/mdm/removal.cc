@@ -30,9 +30,8 @@ std::string CheckRoomWithout(const View& view, PoolId pool_id, const std::vector
   const uint64_t net = plan::NetCapacity(devices);
   if (net == 0) {
     return absl::StrCat("what is left of pool \"", pool.name(),
-                        "\" has no devices of two SDSs (or two fault sets), "
-                        "and so no place for two "
-                        "copies: add devices with `gabion device add` first");
+                        "\" has no devices of two SDSs (or two fault sets), and so no place for "
+                        "two copies: add devices with `gabion device add` first");
   }
   if (used / 2 <= net) return "";
   return absl::StrCat("what is left of pool \"", pool.name(), "\" can hold ", Mebibytes(net),
@@ -52,9 +51,8 @@ std::string CheckLastCopies(const View& view, DeviceId id) {
   });
   if (last == 0) return "";
   return absl::StrCat("device ", id.value(), " (", device.path(), ") holds the only copy of ", last,
-                      " slices, and is not up: bring it back, or, if it is "
-                      "lost for good, accept the "
-                      "loss slice by slice with `gabion slice force`");
+                      " slices, and is not up: bring it back, or, if it is lost for good, accept "
+                      "the loss slice by slice with `gabion slice force`");
 }
 
 }  // namespace
@@ -158,15 +156,13 @@ std::string NoteOf(const Repository& repository, const proto::AdminRequest& requ
     const uint32_t held = repository.HeldBy(DeviceId(id));
     if (held == 0) return "";
     return absl::StrCat(held,
-                        " slices move elsewhere first; `gabion device "
-                        "list` shows how many are left, "
-                        "and the device is gone from it when it is done");
+                        " slices move elsewhere first; `gabion device list` shows how many are "
+                        "left, and the device is gone from it when it is done");
   }
   if (request.has_sds_remove() && !request.sds_remove().cancel() &&
       repository.FindSds(SdsId(id)) != nullptr) {
-    return "its devices are emptied first; `gabion device list` shows how far "
-           "that is, and the SDS is "
-           "gone from `gabion sds list` when it is done";
+    return "its devices are emptied first; `gabion device list` shows how far that is, and the SDS "
+           "is gone from `gabion sds list` when it is done";
   }
   return "";
 }

@@ -160,9 +160,7 @@ void Repository::Do(const proto::RollBackDevice& command, Changes& changes) {
     MarkStale(slice_id, id, changes);
   }
   if (HeldBy(id) != 0) {
-    device.set_error(
-        "its content went back to an older state: what it holds "
-        "is copied anew");
+    device.set_error("its content went back to an older state: what it holds is copied anew");
   }
   changes.devices.push_back(id);
   changes.id = command.device();

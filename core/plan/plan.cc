@@ -40,6 +40,10 @@ class PrimaryBalance {
   // Stops after the chain with which `turns_max` slices are turned. Each turn lowers the sum of the
   // squares of the surpluses, so this ends.
   void Run(size_t turns_max) {
+    if (surplus_.empty()) return;
+    // Even already, as nearly always: this is asked several times a second.
+    const auto [least, most] = std::minmax_element(surplus_.begin(), surplus_.end());
+    if (*most - *least < 3) return;
     for (bool turned = true; turned;) {
       turned = false;
       for (size_t from = 0; from < surplus_.size(); ++from) {

@@ -103,8 +103,7 @@ void Primary::OpenOnDevice(Context& ctx, store::Store& store) {
     ctx.Log(Severity::kCritical,
             absl::StrCat("slice ", ToString(key_.slice), ": epoch ", ToString(self_.started),
                          " was started here, but the MDM names epoch ", ToString(config_.epoch),
-                         ". The repository was restored from an older state; "
-                         "this replica stops"));
+                         ". The repository was restored from an older state; this replica stops"));
     // The very epoch may have been started by this process, before the device went and came back.
     if (self_.started > config_.epoch) ahead_ = self_.started;
     SetPhase(ctx, Phase::kStopped);

@@ -9,6 +9,8 @@
 #include "sim/cluster/config_watch.h"
 #include "sim/cluster/durability_check.h"
 #include "sim/cluster/kill_story.h"
+#include "sim/cluster/removal_story.h"
+#include "sim/cluster/rest_check.h"
 #include "sim/cluster/single_primary.h"
 #include "sim/cluster/twin_story.h"
 #include "sim/fault/injector.h"
@@ -24,6 +26,8 @@ constexpr Duration kSetUpMax = seconds(60);
 // After healing: every I/O completes within this, and redundancy is back within the second.
 constexpr Duration kCompletionMax = seconds(30);
 constexpr Duration kRedundancyMax = seconds(90);
+// And devices that are to be removed are empty and gone within this.
+constexpr Duration kRemovalMax = seconds(90);
 
 ClusterOptions DrawCluster(Choices& choices, const FaultPlan& faults) {
   const Stream stream = choices.Open(StreamKind::kPlan, 0);
@@ -94,6 +98,8 @@ class Simulation {
       kill_ = std::make_unique<KillStory>(&cluster_, &injector_);
     } else if (choices_.Below(choices_.Open(StreamKind::kPlan, 6), Site::kShape, 4) == 3) {
       access_ = std::make_unique<AccessStory>(&cluster_);
+    } else if (choices_.Below(choices_.Open(StreamKind::kPlan, 8), Site::kShape, 3) == 2) {
+      removal_ = std::make_unique<RemovalStory>(&cluster_);
     }
   }
 
@@ -157,6 +163,7 @@ class Simulation {
     }
     if (access_ != nullptr) access_->Run(end);
     if (kill_ != nullptr) kill_->Run(end);
+    if (removal_ != nullptr) removal_->Run(end);
     injector_.Run(end);
     cluster_.workload().Run(end);
     world_.RunUntil(end);
@@ -170,8 +177,9 @@ class Simulation {
     Trace("==== the faults are over; everything heals");
     if (twin_ != nullptr) twin_->End();
     if (access_ != nullptr) access_->End();
+    if (removal_ != nullptr) removal_->End();
     injector_.HealAll();
-    if (!Recover("after the faults", false)) return;
+    if (!Recover("after the faults", false) || !ComeToRest()) return;
     Trace("==== power cut of everybody");
     for (const NodeIndex node : WithTwin(cluster_)) world_.PowerCut(node);
     world_.PowerCut(cluster_.mdm());
@@ -205,6 +213,21 @@ class Simulation {
     if (Failed()) return false;
     // Every acknowledged write is on both copies, and the copies are equal.
     if (check_copies) CheckCopies(true);
+    return !Failed();
+  }
+
+  // What the manager does by itself ends: removals, moves, role switches.
+  bool ComeToRest() {
+    if (removal_ != nullptr &&
+        !cluster_.WaitForStatus(world_.now() + kRemovalMax.count(),
+                                [&](const proto::ClusterStatus&) { return removal_->Settled(); })) {
+      world_.Fail("removal", removal_->Describe() + " is not gone " + ToString(kRemovalMax) +
+                                 " after the faults: " + cluster_.last_status().ShortDebugString());
+      return false;
+    }
+    const bool is_long = choices_.Below(choices_.Open(StreamKind::kPlan, 9), Site::kShape, 4) == 3;
+    std::string restless = CheckRest(world_, watch_, is_long ? seconds(70) : seconds(10));
+    if (!restless.empty()) world_.Fail("rest", std::move(restless));
     return !Failed();
   }
 
@@ -249,6 +272,7 @@ class Simulation {
   std::unique_ptr<TwinStory> twin_;
   std::unique_ptr<AccessStory> access_;
   std::unique_ptr<KillStory> kill_;
+  std::unique_ptr<RemovalStory> removal_;
 };
 
 }  // namespace

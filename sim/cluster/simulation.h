@@ -1,7 +1,7 @@
 // One run: a cluster drawn from the seed, faults and load together, then healing, and all checks.
 //
 //   set-up (no faults) -> load under faults -> healed: all I/O completes, all slices are mirrored,
-//   everything reads back -> power cut of everybody -> the same again
+//   everything reads back, nothing moves any more -> power cut of everybody -> the same again
 #pragma once
 
 #include <cstdint>
