@@ -137,7 +137,8 @@ void TestCluster::StartSds(size_t index) {
   fresh.id = sds.id;
   fresh.cluster = sds.cluster;
   fresh.incarnation = sds.incarnation + 1;
-  fresh.holds_state_lock = sds.holds_state_lock;
+  fresh.state_lock = sds.state_lock;
+  fresh.run = sds.run;
   fresh.drift_permille = sds.drift_permille;
   fresh.running = true;
   sds = fresh;
@@ -202,7 +203,8 @@ void TestCluster::RunSds(size_t index) {
     request->set_sds(sds.id);
     request->set_name(sds.name);
     request->set_incarnation(sds.incarnation);
-    request->set_holds_state_lock(sds.holds_state_lock);
+    request->set_state_lock(sds.state_lock);
+    request->set_run(sds.run);
     request->add_addresses("127.0.0.1:" + std::to_string(7000 + index));
     SendToMdm(sds.conn, management);
   }
@@ -210,6 +212,7 @@ void TestCluster::RunSds(size_t index) {
     if (management.has_sds_register_reply()) {
       const proto::SdsRegisterReply& reply = management.sds_register_reply();
       sds.error = reply.error();
+      sds.superseded = reply.superseded();
       if (!reply.error().empty()) {
         Disconnect(index);
         return;

@@ -32,13 +32,15 @@ struct ModelSds {
   uint64_t incarnation = 0;
   bool running = false;
   bool paused = false;  // the process is frozen; its connection stays
-  bool holds_state_lock = true;
+  std::string state_lock = "lock";
+  uint64_t run = 0;
   bool obeys = true;  // applies its configuration
   int64_t drift_permille = 0;
 
   ConnId conn;
   bool connected = false;
   bool registered = false;
+  bool superseded = false;
   std::string error;
   uint64_t applied = 0;
   uint64_t drained = 0;

@@ -16,8 +16,6 @@ namespace {
 
 constexpr Duration kBehindPause = std::chrono::milliseconds(10);
 constexpr Duration kPoolPause = std::chrono::milliseconds(10);
-// A joining member that owes an answer for so long is given up (R24).
-constexpr Duration kJoiningPatience = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -84,6 +82,8 @@ void Primary::SendEpochStart(Context& ctx, Follower& follower) {
   if (joining && !follower.start.has_value()) {
     // From here on everything that is not committed yet is kept until T has it.
     follower.start = committed_seq();
+    follower.extents_used = 0;
+    for (size_t i = committed_count_; i < log_.size(); ++i) log_[i].extents_joining = 0;
     follower.acked = *follower.start;
     follower.sent = *follower.start;
   }
@@ -112,6 +112,7 @@ void Primary::OnEpochStartReply(Context& ctx, const wire::EpochStartReply& reply
   if (follower == nullptr || follower->state != Follower::State::kAwaitingStart) return;
   if (Refused(ctx, *follower, reply.status)) return;
   follower->state = Follower::State::kActive;
+  follower->credits = reply.credits;
   if (follower == &secondary_) {
     follower->acked = std::min<uint64_t>(reply.held_count, last_seq());
     follower->sent = follower->acked;
@@ -131,9 +132,11 @@ void Primary::PumpEntries(Context& ctx, Follower& follower) {
       }
       return;
     }
-    wire::Replicate message{.pair = PairOf(follower),
-                            .entry = entry.header,
-                            .commit_point = {config_.epoch, Seq(committed_seq())}};
+    wire::Replicate message{
+        .pair = PairOf(follower),
+        .entry = entry.header,
+        .commit_point = {config_.epoch, Seq(committed_seq())},
+        .extents_used = &follower == &joining_ ? entry.extents_joining : entry.extents_secondary};
     std::copy_n(entry.crc.begin(), message.block_crc.size(), message.block_crc.begin());
     ctx.effects.Send(follower.conn, message, entry.payload);
     follower.sent = seq;
@@ -180,7 +183,10 @@ void Primary::OnEntryLoaded(Context& ctx, const Op& op, store::DoneStatus status
 void Primary::OnReplicateAck(Context& ctx, const wire::ReplicateAck& ack) {
   Follower* follower = FindFollower(ack.pair);
   if (follower == nullptr || !follower->active()) return;
-  follower->free_extents = ack.free_extents;
+  follower->credits.extents_limit =
+      std::max(follower->credits.extents_limit, ack.credits.extents_limit);
+  // Answers that do not come from the replica itself promise nothing.
+  if (ack.credits.window_bytes != 0) follower->credits.window_bytes = ack.credits.window_bytes;
   const uint64_t durable = std::min(ack.durable.value(), follower->sent);
   if (durable > follower->acked && ack.status != Status::kWrongEpoch) {
     follower->acked = durable;

@@ -10,6 +10,8 @@ namespace {
 
 constexpr Duration kCommitPointDelay = std::chrono::milliseconds(50);
 constexpr uint64_t kExtentMarginMax = 2048;
+// One of the largest requests.
+constexpr uint64_t kWindowBytesMin = wire::kDataBytesMax + 2 * wire::kBlockBytes;
 
 }  // namespace
 
@@ -17,6 +19,16 @@ uint64_t FreeExtents(const store::Store& store) {
   const store::Capacity capacity = store.capacity();
   const uint64_t margin = std::min(capacity.extents_total / 16, kExtentMarginMax);
   return capacity.extents_free > margin ? capacity.extents_free - margin : 0;
+}
+
+uint64_t UnpromisedExtents(const Device& device) {
+  const uint64_t free = FreeExtents(*device.store);
+  return free > device.extents_promised ? free - device.extents_promised : 0;
+}
+
+uint64_t WindowBytes(const Device& device) {
+  const uint64_t share = device.store->capacity().log_bytes / 4 / std::max(1u, device.acting);
+  return std::min(device.store->slice_window_bytes(), std::max(share, kWindowBytesMin));
 }
 
 Node::Node(const Options& the_options, const RoleResources& the_resources)
@@ -50,6 +62,13 @@ void Node::MarkDirty(const ReplicaKey& key) {
 void Node::MarkPrimariesDirty() {
   for (const auto& [key, replica] : replicas) {
     if (replica->primary != nullptr) MarkDirty(key);
+  }
+}
+
+// Space may have become free while nothing went to and fro.
+void Node::RefillCredits(Context& ctx) {
+  for (const auto& [key, replica] : replicas) {
+    if (replica->secondary != nullptr) replica->secondary->RefillCredits(ctx);
   }
 }
 

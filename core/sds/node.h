@@ -28,14 +28,21 @@ struct Replica;
 class Primary;
 class Secondary;
 
-// Free extents that new data may take: a part stays for what is on its way from all primaries.
+// Free extents that new data may take: a part stays for what new epochs carry over.
 uint64_t FreeExtents(const store::Store& store);
+// Less what is promised to primaries elsewhere (R24).
+uint64_t UnpromisedExtents(const Device& device);
+// Bytes of uncommitted entries that each slice on the device may have (R9, R24).
+uint64_t WindowBytes(const Device& device);
 
 struct Counters {
   uint64_t writes = 0;
   uint64_t reads = 0;
   uint64_t refused = 0;
   uint64_t extents_copied = 0;
+  uint64_t blocks_repaired = 0;
+  uint64_t repairs_failed = 0;
+  uint64_t copies_differ = 0;  // extents in which both copies verify and differ
 };
 
 struct Node {
@@ -77,6 +84,8 @@ struct Node {
   void ArmCommitTimer(Context& ctx);
   void AddCommitPoint(ConnId conn, const wire::CommitItem& item);
 
+  void RefillCredits(Context& ctx);
+
   // ---- node_config.cc: what the configuration and the devices make of replicas
   // False: the update does not follow the last one.
   bool ApplyConfig(Context& ctx, const proto::ConfigUpdate& update);
@@ -84,6 +93,7 @@ struct Node {
   void Reconfigure(Context& ctx, SliceId slice);
   void DropReplica(Context& ctx, const ReplicaKey& key);
   void EndReplicas(Context& ctx);
+  void CountActing();
   void AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat);
 
   // ---- node_clients.cc: requests

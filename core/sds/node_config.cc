@@ -42,6 +42,12 @@ void EndPrimary(Context& ctx, Replica& replica, wire::Status status) {
   replica.primary.reset();
 }
 
+void EndSecondary(Context& ctx, Replica& replica) {
+  if (replica.secondary == nullptr) return;
+  replica.secondary->End(ctx);
+  replica.secondary.reset();
+}
+
 void Assign(Context& ctx, Replica& replica, const SliceConfig* config) {
   Node& node = ctx.node;
   const Part part = PartOf(node, config, replica.key.device);
@@ -52,7 +58,7 @@ void Assign(Context& ctx, Replica& replica, const SliceConfig* config) {
     EndPrimary(ctx, replica,
                node.stopping ? wire::Status::kUnavailable : wire::Status::kNotPrimary);
   }
-  if (part == Part::kNone || part == Part::kPrimary || newer) replica.secondary.reset();
+  if (part == Part::kNone || part == Part::kPrimary || newer) EndSecondary(ctx, replica);
   if (part == Part::kNone) return;
   if (config->epoch < replica.config.epoch) return;
   if (part == Part::kPrimary) {
@@ -66,6 +72,7 @@ void Assign(Context& ctx, Replica& replica, const SliceConfig* config) {
   if (replica.secondary == nullptr) {
     replica.secondary = std::make_unique<Secondary>(replica.key, *config, part == Part::kJoining,
                                                     replica.joined, ++node.last_instance);
+    replica.secondary->Begin(ctx);
   }
   if (part == Part::kJoining) replica.joined = config->epoch;
 }
@@ -75,13 +82,19 @@ void Assign(Context& ctx, Replica& replica, const SliceConfig* config) {
 bool Node::ApplyConfig(Context& ctx, const proto::ConfigUpdate& update) {
   Config::Changes changes;
   if (config.Apply(update, &changes) != Config::Outcome::kApplied) return false;
-  if (changes.devices) devices.Apply(ctx);
+  if (changes.devices) {
+    devices.Apply(ctx);
+    registration.RememberDevices(ctx);
+  }
   for (const auto& [slice, device] : changes.dropped) DropReplica(ctx, {slice, device});
   for (const SliceId slice : changes.slices) Reconfigure(ctx, slice);
+  // R10: nobody admits anything of theirs here any more, and ids are consulted for nobody else.
+  for (const auto& [client, below] : changes.fenced_clients) DropClientIds(ctx, client, below);
   if (changes.clients) {
     sessions.OnClientsChanged(ctx);
     MarkPrimariesDirty();  // requests that waited for a snapshot number, or lost their mapping
   }
+  CountActing();
   peers.Update(ctx);
   return true;
 }
@@ -109,11 +122,18 @@ void Node::Reconfigure(Context& ctx, SliceId slice) {
 void Node::OnDeviceChange(Context& ctx, DeviceId device) {
   const Device* found = devices.Find(device);
   if (found == nullptr || found->store == nullptr) ops.DropDevice(device);
+  if (Device* up = devices.FindUp(device)) {
+    // Fences that were raised while it was away (R10).
+    for (const auto& [client, incarnation] : config.clients()) {
+      if (incarnation.valid()) up->store->DropClient(ctx.now, client, incarnation, Out(ctx));
+    }
+  }
   std::vector<SliceId> slices;
   for (const auto& [key, replica] : replicas) {
     if (key.device == device) slices.push_back(key.slice);
   }
   for (const SliceId slice : slices) Reconfigure(ctx, slice);
+  CountActing();
   peers.Update(ctx);
   HeartbeatSoon(ctx);
 }
@@ -122,6 +142,7 @@ void Node::DropReplica(Context& ctx, const ReplicaKey& key) {
   const auto found = replicas.find(key);
   if (found != replicas.end()) {
     EndPrimary(ctx, *found->second, wire::Status::kNotPrimary);
+    EndSecondary(ctx, *found->second);
     replicas.erase(found);
   }
   Device* device = devices.FindUp(key.device);
@@ -135,8 +156,16 @@ void Node::DropReplica(Context& ctx, const ReplicaKey& key) {
 void Node::EndReplicas(Context& ctx) {
   for (auto& [key, replica] : replicas) {
     EndPrimary(ctx, *replica, wire::Status::kUnavailable);
-    replica->secondary.reset();
+    EndSecondary(ctx, *replica);
   }
+}
+
+void Node::CountActing() {
+  absl::btree_map<DeviceId, uint32_t> acting;
+  for (const auto& [key, replica] : replicas) {
+    if (replica->primary != nullptr || replica->secondary != nullptr) ++acting[key.device];
+  }
+  for (const auto& [id, device] : devices.devices()) devices.FindAny(id)->acting = acting[id];
 }
 
 void Node::AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat) {

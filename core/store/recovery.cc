@@ -125,6 +125,7 @@ bool Recovery::Advance(DiskTag tag, Effects& effects) {
       in_flight_ = true;
       return true;
     case Phase::kWritingSuperblocks:
+    case Phase::kMarking:
     case Phase::kRaisingGeneration:
       if (!writer_.Advance(tag, effects)) return false;
       in_flight_ = true;
@@ -185,6 +186,9 @@ void Recovery::OnDiskDone(DiskStatus status) {
       return;
     case Phase::kReadSuperblocks:
       OnSuperblocks();
+      return;
+    case Phase::kMarking:
+      if (writer_.OnWritten()) phase_ = Phase::kReadCheckpoint;
       return;
     case Phase::kReadCheckpoint:
       OnCheckpointPiece();
@@ -248,6 +252,24 @@ void Recovery::OnSuperblocks() {
   state_->Reset(superblock_.extents_total);
   checkpoint_.clear();
   phase_ = Phase::kReadCheckpoint;
+  if (!identity_.incarnation.valid()) return;
+  const bool is_other_run =
+      superblock_.incarnation == identity_.incarnation && superblock_.run != identity_.run;
+  if (superblock_.incarnation > identity_.incarnation || is_other_run) {
+    newer_incarnation_ = superblock_.incarnation;
+    Fail(
+        absl::StrFormat("incarnation %s of this SDS has used the device, this is %s%s: the state "
+                        "directory is an old copy, or another process has it",
+                        ToString(superblock_.incarnation), ToString(identity_.incarnation),
+                        is_other_run ? ", but another run" : ""));
+    return;
+  }
+  if (superblock_.incarnation == identity_.incarnation) return;
+  superblock_.incarnation = identity_.incarnation;
+  superblock_.run = identity_.run;
+  ++superblock_.sequence;
+  writer_.Start(superblock_, first_slot_);
+  phase_ = Phase::kMarking;
 }
 
 void Recovery::OnCheckpointPiece() {
