@@ -150,7 +150,7 @@ void MdmRole::OnSdsHeartbeat(const Now& now, ConnId conn, SdsId sds,
   }
   look_again_ = look_again_ || changed;
   if (changed) VoidOldLease(sds);
-  config_.OnReport(sds, heartbeat.applied_version(), heartbeat.drained_version());
+  config_.OnReport(sds, heartbeat);
   const auto taking = taking_.find(sds);
   if (taking != taking_.end() && config_.applied(sds) >= taking->second) {
     leases_.SetTaking(sds, false);

@@ -139,6 +139,7 @@ void TestCluster::StartSds(size_t index) {
   fresh.incarnation = sds.incarnation + 1;
   fresh.state_lock = sds.state_lock;
   fresh.run = sds.run;
+  fresh.drops = sds.drops;
   fresh.drift_permille = sds.drift_permille;
   fresh.running = true;
   sds = fresh;
@@ -243,6 +244,7 @@ void TestCluster::OnConfig(ModelSds& sds, const proto::ConfigUpdate& update) {
   if (update.full()) {
     sds.slices.clear();
     sds.devices_of_config.clear();
+    sds.undropped.clear();
   }
   sds.applied = sds.drained = update.version();
   for (const proto::Device& device : update.devices()) {
@@ -255,7 +257,11 @@ void TestCluster::OnConfig(ModelSds& sds, const proto::ConfigUpdate& update) {
     devices_[device.id()].path = device.path();
   }
   for (int i = 0; i < update.dropped_slices_size(); ++i) {
-    devices_[update.dropped_devices(i)].values.erase(update.dropped_slices(i));
+    if (sds.drops) {
+      devices_[update.dropped_devices(i)].values.erase(update.dropped_slices(i));
+    } else {
+      sds.undropped.emplace(update.dropped_slices(i), update.dropped_devices(i));
+    }
   }
   for (const proto::SliceConfig& slice : update.slices()) {
     const auto known = sds.slices.find(slice.slice());
@@ -274,6 +280,10 @@ void TestCluster::SendHeartbeat(ModelSds& sds, bool hand_back) {
   heartbeat->set_applied_version(sds.applied);
   heartbeat->set_drained_version(sds.drained);
   heartbeat->set_hand_back(hand_back);
+  for (const auto& [slice, device] : sds.undropped) {
+    heartbeat->add_undropped_slices(slice);
+    heartbeat->add_undropped_devices(device);
+  }
   for (const uint64_t id : sds.devices_of_config) {
     proto::DeviceReport* report = heartbeat->add_devices();
     report->set_device(id);

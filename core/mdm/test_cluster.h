@@ -8,7 +8,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/random.h"
@@ -35,6 +37,7 @@ struct ModelSds {
   std::string state_lock = "lock";
   uint64_t run = 0;
   bool obeys = true;  // applies its configuration
+  bool drops = true;  // its devices are up, so that it can forget replicas
   int64_t drift_permille = 0;
 
   ConnId conn;
@@ -56,6 +59,7 @@ struct ModelSds {
   // Epoch up to which the slice is released in this incarnation, because its device was given up.
   std::map<uint64_t, uint64_t> released;
   std::vector<uint64_t> devices_of_config;
+  std::set<std::pair<uint64_t, uint64_t>> undropped;  // slice, device
 };
 
 class TestCluster {

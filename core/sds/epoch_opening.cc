@@ -242,6 +242,12 @@ void Primary::OnFetchReply(Context& ctx, const wire::FetchReply& reply, const Sl
     Retry(ctx, secondary_);
     return;
   }
+  if (LogRoom(*ctx.node.devices.FindUp(key_.device)) <
+      payload.size() + store::kAppendOverheadBytes) {
+    fetch_asked_ = fetch_got_;
+    Retry(ctx, secondary_);
+    return;
+  }
   ++fetch_got_;
   wire::EntryHeader header = reply.entry;
   header.id = {self_.started, Seq(fetch_got_)};

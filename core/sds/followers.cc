@@ -16,6 +16,7 @@ namespace {
 
 constexpr Duration kBehindPause = std::chrono::milliseconds(10);
 constexpr Duration kPoolPause = std::chrono::milliseconds(10);
+constexpr Duration kCreditsPause = std::chrono::milliseconds(10);
 
 }  // namespace
 
@@ -109,7 +110,12 @@ void Primary::SendEpochStart(Context& ctx, Follower& follower) {
 
 void Primary::OnEpochStartReply(Context& ctx, const wire::EpochStartReply& reply) {
   Follower* follower = FindFollower(reply.pair);
-  if (follower == nullptr || follower->state != Follower::State::kAwaitingStart) return;
+  if (follower == nullptr) return;
+  if (follower->active() && reply.status == Status::kOk) {
+    TakeCredits(*follower, reply.credits);  // it was asked again
+    return;
+  }
+  if (follower->state != Follower::State::kAwaitingStart) return;
   if (Refused(ctx, *follower, reply.status)) return;
   follower->state = Follower::State::kActive;
   follower->credits = reply.credits;
@@ -121,8 +127,28 @@ void Primary::OnEpochStartReply(Context& ctx, const wire::EpochStartReply& reply
   if (follower == &joining_) join_.Begin(ctx, *this);
 }
 
+void Primary::TakeCredits(Follower& follower, const wire::Credits& credits) {
+  // Answers that do not come from the replica itself promise nothing.
+  if (credits.window_bytes == 0) return;
+  follower.credits.extents_limit = std::max(follower.credits.extents_limit, credits.extents_limit);
+  follower.credits.window_bytes = credits.window_bytes;
+  follower.credits.log_bytes = credits.log_bytes;
+}
+
+// The record of an epoch that has started changes nothing there; its answer carries credits.
+void Primary::AskCredits(Context& ctx, Follower& follower) {
+  if (follower.acked < last_seq()) return;
+  if (follower.ask_at == kNever || ctx.now.boot >= follower.ask_at) {
+    const ConnId conn = ctx.node.peers.Conn(follower.member);
+    if (conn.valid() && conn == follower.conn) SendEpochStart(ctx, follower);
+    follower.ask_at = SaturatingAdd(ctx.now.boot, kCreditsPause);
+  }
+  ctx.node.WakeAt(key_, follower.ask_at);
+}
+
 void Primary::PumpEntries(Context& ctx, Follower& follower) {
   while (follower.sent < last_seq()) {
+    if (follower.probing && follower.sent > follower.acked) return;
     const uint64_t seq = follower.sent + 1;
     CHECK_GE(seq, first_seq());
     InFlight& entry = EntryAt(seq);
@@ -183,13 +209,11 @@ void Primary::OnEntryLoaded(Context& ctx, const Op& op, store::DoneStatus status
 void Primary::OnReplicateAck(Context& ctx, const wire::ReplicateAck& ack) {
   Follower* follower = FindFollower(ack.pair);
   if (follower == nullptr || !follower->active()) return;
-  follower->credits.extents_limit =
-      std::max(follower->credits.extents_limit, ack.credits.extents_limit);
-  // Answers that do not come from the replica itself promise nothing.
-  if (ack.credits.window_bytes != 0) follower->credits.window_bytes = ack.credits.window_bytes;
+  TakeCredits(*follower, ack.credits);
   const uint64_t durable = std::min(ack.durable.value(), follower->sent);
   if (durable > follower->acked && ack.status != Status::kWrongEpoch) {
     follower->acked = durable;
+    follower->probing = false;
     Progress(ctx, *follower);
     // What was committed before it arrived at T has waited for this alone.
     if (follower == &joining_) Trim(ctx);
@@ -202,8 +226,11 @@ bool Primary::Refused(Context& ctx, Follower& follower, Status status) {
   if (status == Status::kOk) return false;
   const bool joining = &follower == &joining_;
   switch (status) {
+    case Status::kBusy:  // no memory, or no room in its log
+      follower.probing = follower.active();
+      Retry(ctx, follower);
+      return true;
     case Status::kBehind:  // it has not applied this configuration yet, or misses an entry
-    case Status::kBusy:
     case Status::kUnavailable:
       Retry(ctx, follower);
       return true;
@@ -311,7 +338,10 @@ void Primary::AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat) {
   if (released_) add(proto::SliceReport::RELEASED, config_.primary);
   const Duration unreachable = ctx.node.options.unreachable;
   const bool absent_needed = secondary_absent() && (write_waits_ || committed_count_ < log_.size());
-  if (absent_needed || secondary_.no_space || Silent(ctx, secondary_, unreachable)) {
+  const bool short_for_long =
+      secondary_.short_since != kNever && ctx.now.boot - secondary_.short_since > unreachable;
+  if (absent_needed || secondary_.no_space || short_for_long ||
+      Silent(ctx, secondary_, unreachable)) {
     add(proto::SliceReport::MEMBER_NEEDED, *config_.secondary);
   }
   if (joining_.needs_resync) add(proto::SliceReport::NEEDS_RESYNC, joining_.member);

@@ -444,7 +444,23 @@ void JoinSource::OnJoinAck(Context& ctx, Primary& primary, const wire::JoinAck& 
     std::erase_if(copies_, [](const Copy& copy) { return copy.number == 0; });
     primary.Progress(ctx, target);
   }
+  if (GivesUp(ctx, ack.status)) {
+    Fail(ctx, primary, "it has no room");
+    target.state = Follower::State::kStopped;
+    primary.Trim(ctx);
+    return;
+  }
   primary.Refused(ctx, target, ack.status);
+}
+
+// R24: before it is complete. Copies hold their ranges while they wait.
+bool JoinSource::GivesUp(Context& ctx, wire::Status status) {
+  if (status != wire::Status::kBusy || binding()) {
+    busy_since_ = kNever;
+    return false;
+  }
+  if (busy_since_ == kNever) busy_since_ = ctx.now.boot;
+  return ctx.now.boot - busy_since_ > kJoiningPatience;
 }
 
 void JoinSource::OnChangedReply(Context& ctx, Primary& primary, const wire::ChangedReply& reply,

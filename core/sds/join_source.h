@@ -105,6 +105,7 @@ class JoinSource {
   void SendExtent(Context& ctx, Primary& primary, Copy& copy, const Slice& data);
   void SendDrop(Context& ctx, Primary& primary, Copy& copy);
   void Push(wire::Message message);
+  bool GivesUp(Context& ctx, wire::Status status);
   void SendStream(Context& ctx, Primary& primary);
   Copy* FindCopy(uint64_t number);
 
@@ -130,6 +131,7 @@ class JoinSource {
   std::optional<store::ChunkKey> walked_to_;  // of the last work begun
   uint32_t since_cursor_ = 0;
   uint64_t walked_ = 0;
+  Instant busy_since_ = kNever;  // it refuses copies since
   uint32_t progress_ = 0;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/bug.h"
 #include "core/sds/replica.h"
 
 namespace gabion::sds {
@@ -10,8 +11,6 @@ namespace {
 
 constexpr Duration kCommitPointDelay = std::chrono::milliseconds(50);
 constexpr uint64_t kExtentMarginMax = 2048;
-// One of the largest requests.
-constexpr uint64_t kWindowBytesMin = wire::kDataBytesMax + 2 * wire::kBlockBytes;
 
 }  // namespace
 
@@ -29,6 +28,19 @@ uint64_t UnpromisedExtents(const Device& device) {
 uint64_t WindowBytes(const Device& device) {
   const uint64_t share = device.store->capacity().log_bytes / 4 / std::max(1u, device.acting);
   return std::min(device.store->slice_window_bytes(), std::max(share, kWindowBytesMin));
+}
+
+uint64_t LogRoom(const Device& device) {
+  if (PLANTED_BUG("R24-log-room-not-asked")) return UINT64_MAX;
+  const uint64_t room = device.store->append_room();
+  const uint64_t kept = device.store->capacity().log_bytes / 16;
+  return room > kept ? room - kept : 0;
+}
+
+uint64_t LogRoomForClients(const Device& device) {
+  const uint64_t room = LogRoom(device);
+  const uint64_t kept = device.store->capacity().log_bytes / 8;
+  return room > kept ? room - kept : 0;
 }
 
 Node::Node(const Options& the_options, const RoleResources& the_resources)

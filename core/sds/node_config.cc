@@ -85,7 +85,10 @@ bool Node::ApplyConfig(Context& ctx, const proto::ConfigUpdate& update) {
   if (changes.devices) {
     devices.Apply(ctx);
     registration.RememberDevices(ctx);
+    absl::erase_if(
+        drops, [this](const auto& drop) { return !config.devices().contains(drop.first.device); });
   }
+  if (update.full()) drops.clear();  // what is still wanted is named again
   for (const auto& [slice, device] : changes.dropped) DropReplica(ctx, {slice, device});
   for (const SliceId slice : changes.slices) Reconfigure(ctx, slice);
   // R10: nobody admits anything of theirs here any more, and ids are consulted for nobody else.
@@ -104,6 +107,7 @@ void Node::Reconfigure(Context& ctx, SliceId slice) {
   if (slice_config != nullptr) {
     const auto create = [&](const Member& member) {
       if (member.sds != self.sds || !member.device.valid()) return;
+      drops.erase(ReplicaKey{slice, member.device});
       std::unique_ptr<Replica>& replica = replicas[ReplicaKey{slice, member.device}];
       if (replica != nullptr) return;
       replica = std::make_unique<Replica>();
@@ -128,6 +132,11 @@ void Node::OnDeviceChange(Context& ctx, DeviceId device) {
       if (incarnation.valid()) up->store->DropClient(ctx.now, client, incarnation, Out(ctx));
     }
   }
+  std::vector<ReplicaKey> to_drop;
+  for (const auto& [key, operation] : drops) {
+    if (key.device == device) to_drop.push_back(key);
+  }
+  for (const ReplicaKey& key : to_drop) CarryOutDrop(ctx, key);
   std::vector<SliceId> slices;
   for (const auto& [key, replica] : replicas) {
     if (key.device == device) slices.push_back(key.slice);
@@ -145,12 +154,33 @@ void Node::DropReplica(Context& ctx, const ReplicaKey& key) {
     EndSecondary(ctx, *found->second);
     replicas.erase(found);
   }
+  drops.try_emplace(key, 0);
+  CarryOutDrop(ctx, key);
+}
+
+// Now, or when the device is up.
+void Node::CarryOutDrop(Context& ctx, const ReplicaKey& key) {
+  uint64_t& operation = drops.at(key);
   Device* device = devices.FindUp(key.device);
-  if (device == nullptr || device->store->Find(key.slice) == nullptr) return;
-  ctx.Log(Severity::kInfo, absl::StrCat("slice ", ToString(key.slice), ": replica on device ",
-                                        ToString(key.device), " dropped"));
-  const store::Tag tag = ops.Add({.kind = OpKind::kMark, .replica = key});
+  if (device == nullptr) {
+    operation = 0;
+    if (PLANTED_BUG("drop-forgotten-while-device-opens")) drops.erase(key);
+    return;
+  }
+  if (operation != 0) return;
+  operation = ++last_instance;
+  if (device->store->Find(key.slice) != nullptr) {
+    ctx.Log(Severity::kInfo, absl::StrCat("slice ", ToString(key.slice), ": replica on device ",
+                                          ToString(key.device), " dropped"));
+  }
+  const store::Tag tag = ops.Add({.kind = OpKind::kDrop, .replica = key, .instance = operation});
   device->store->DropSlice(ctx.now, key.slice, tag, Out(ctx));
+}
+
+void Node::OnDropped(const Op& op, store::DoneStatus status) {
+  const auto found = drops.find(op.replica);
+  if (found == drops.end() || found->second != op.instance) return;
+  if (status == store::DoneStatus::kOk) drops.erase(found);
 }
 
 void Node::EndReplicas(Context& ctx) {
@@ -171,6 +201,10 @@ void Node::CountActing() {
 void Node::AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat) {
   for (const auto& [key, replica] : replicas) {
     if (replica->primary != nullptr) replica->primary->AddReports(ctx, heartbeat);
+  }
+  for (const auto& [key, operation] : drops) {
+    heartbeat->add_undropped_slices(key.slice.value());
+    heartbeat->add_undropped_devices(key.device.value());
   }
 }
 

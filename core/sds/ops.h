@@ -46,6 +46,7 @@ enum class OpKind : uint8_t {
   kRepairServe,   // a: connection, b: number of the question
   // Either.
   kMark,  // a durable fact nobody waits for
+  kDrop,
 };
 
 struct Op {

@@ -157,10 +157,12 @@ void Primary::Advance(Context& ctx) {
   repairs_.Advance(ctx, *this);
   AdmitQueued(ctx);
   write_waits_ = false;
+  short_of_log_ = false;
   for (size_t left = ready_.size(); left > 0; --left) {
     const SlotTag tag = ready_.pop_front();
     if (!TryAdmit(ctx, tag)) ready_.push_back(tag);
   }
+  if (!short_of_log_) secondary_.short_since = kNever;
   Pump(ctx, secondary_);
   Pump(ctx, joining_);
   join_.Advance(ctx, *this);

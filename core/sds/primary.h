@@ -52,7 +52,9 @@ struct Follower {
   uint64_t acked = 0;            // durable there
   wire::Credits credits;         // R24: what it promised in this epoch
   uint64_t extents_used = 0;     // of them
-  Instant short_since = kNever;  // joining: a write waits for credits since
+  Instant short_since = kNever;  // a write waits for credits since
+  Instant ask_at = kNever;       // for what it can promise now: not before
+  bool probing = false;          // it had no room: one entry at a time until it takes one
   uint64_t commit_told = 0;
   ConnId conn;                    // connection that carried what was sent
   bool asked = false;             // the question of this state was sent on `conn`
@@ -169,6 +171,9 @@ class Primary {
   void PumpEntries(Context& ctx, Follower& follower);
   void SendEpochStart(Context& ctx, Follower& follower);
   bool Refused(Context& ctx, Follower& follower, wire::Status status);
+  void TakeCredits(Follower& follower, const wire::Credits& credits);
+  // A write waits for them: asks again when nothing is on its way that would bring them.
+  void AskCredits(Context& ctx, Follower& follower);
   void Retry(Context& ctx, Follower& follower);
   void Progress(Context& ctx, Follower& follower);
   void LoadEntry(Context& ctx, InFlight& entry, size_t index);
@@ -187,8 +192,10 @@ class Primary {
                wire::Status* refusal);
   // R24. False: not now; `full`: and no answer that is on its way will change that.
   bool HasCredits(const Follower& follower, uint64_t extents, bool* full) const;
+  // The same for `bytes` of its log, behind all that it may not have received yet.
+  bool HasLogCredits(const Follower& follower, uint64_t bytes) const;
   // False: the write waits. A member that has no room for too long is given up.
-  bool JoiningHasCredits(Context& ctx, uint64_t extents, wire::Status* refusal);
+  bool JoiningHasCredits(Context& ctx, uint64_t bytes, uint64_t extents, wire::Status* refusal);
   wire::EntryHeader HeaderOf(Context& ctx, const Request& request) const;
   void Append(Context& ctx, SlotTag tag, Request& request, const wire::EntryHeader& header,
               uint64_t extents);
@@ -230,7 +237,9 @@ class Primary {
   Phase phase_ = Phase::kAwaitingDevice;
   Instant opened_at_{};
   bool released_ = false;
-  bool write_waits_ = false;  // for an absent member
+  bool write_waits_ = false;   // for an absent member
+  bool short_of_log_ = false;  // in this step a write waits for room in somebody's log
+  Instant room_at_ = kNever;   // when a write that waits for room in its own log tries again
 
   // Opening.
   Lineage self_;

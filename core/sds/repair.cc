@@ -142,15 +142,18 @@ void Repairs::Ask(Context& ctx, Primary& primary, Job& job) {
                          });
 }
 
+void Repairs::AskLater(Context& ctx, Primary& primary, Job& job) {
+  job.asked = ConnId();
+  job.ask_at = SaturatingAdd(ctx.now.boot, kPause);
+  ctx.node.WakeAt(primary.key_, job.ask_at);
+}
+
 void Repairs::OnReply(Context& ctx, Primary& primary, const wire::RepairReply& reply,
                       const Slice& payload) {
   Job* job = Find(reply.number);
   if (job == nullptr || job->phase != Job::Phase::kAwaitingPeer) return;
   if (reply.status == wire::Status::kBehind || reply.status == wire::Status::kBusy) {
-    job->asked = ConnId();
-    job->ask_at = SaturatingAdd(ctx.now.boot, kPause);
-    ctx.node.WakeAt(primary.key_, job->ask_at);
-    return;
+    return AskLater(ctx, primary, *job);
   }
   if (reply.status != wire::Status::kOk) {
     return GiveUp(ctx, primary, *job, "the other copy is damaged, too");
@@ -158,8 +161,12 @@ void Repairs::OnReply(Context& ctx, Primary& primary, const wire::RepairReply& r
   if (!ValidExtent(payload, reply.present, reply.block_crc)) {
     return GiveUp(ctx, primary, *job, "the other copy came with wrong checksums");
   }
-  store::Store* store = primary.StoreOf(ctx);
-  if (store == nullptr) return;
+  Device* device = ctx.node.devices.FindUp(primary.key_.device);
+  if (device == nullptr) return;
+  if (LogRoomForClients(*device) < wire::kExtentBytes + store::kAppendOverheadBytes) {
+    return AskLater(ctx, primary, *job);
+  }
+  store::Store* store = device->store.get();
   auto differs = static_cast<uint16_t>((reply.present ^ job->present) & ~job->damaged);
   for (uint32_t block = 0; block < wire::kBlocksPerExtent; ++block) {
     const auto bit = static_cast<uint16_t>(1u << block);

@@ -78,6 +78,7 @@ class Repairs {
   void LockExtent(Context& ctx, Primary& primary, Job& job);
   void ReadOwn(Context& ctx, Primary& primary, Job& job);
   void Ask(Context& ctx, Primary& primary, Job& job);
+  void AskLater(Context& ctx, Primary& primary, Job& job);
   void NextExtent(Context& ctx, Primary& primary, Job& job);
   void Finish(Context& ctx, Primary& primary, uint64_t number, bool good);
   void GiveUp(Context& ctx, Primary& primary, Job& job, std::string_view why);

@@ -206,6 +206,8 @@ void SdsRole::OnDone(Context& ctx, const store::Done& done) {
     case OpKind::kDeviceFormat:
     case OpKind::kDeviceClose:
       return node_.devices.OnDone(ctx, op, done.status);
+    case OpKind::kDrop:
+      return node_.OnDropped(op, done.status);
     case OpKind::kNone:
     case OpKind::kMark:
       return;

@@ -259,6 +259,11 @@ void Secondary::OnReplicate(Context& ctx, ConnId conn, const wire::Replicate& me
     }
     header.id.seq = Seq(received_ + 1);
   }
+  // The primary knew of room that others have taken since: it comes again.
+  if (LogRoom(*ctx.node.devices.FindUp(key_.device)) <
+      payload.size() + store::kAppendOverheadBytes) {
+    return refuse(Status::kBusy);
+  }
   if (header.kind == wire::EntryKind::kWrite &&
       store->ExtentsNeeded(key_.slice, header) > store->capacity().extents_free) {
     return refuse(Status::kNoSpace);
@@ -293,10 +298,16 @@ void Secondary::OnCommitPoint(Context& ctx, EntryId commit_point) {
 // ---- Joining
 // ---------------------------------------------------------------------------------------
 
-bool Secondary::TakeStream(Context& ctx, ConnId conn, uint64_t stream) {
+bool Secondary::TakeStream(Context& ctx, ConnId conn, uint64_t stream, uint64_t payload_bytes) {
   conn_ = conn;
   if (phase_ == Phase::kFollowing && joining_ && stream == stream_received_ + 1) {
-    return true;
+    if (LogRoomForClients(*ctx.node.devices.FindUp(key_.device)) >=
+        payload_bytes + store::kAppendOverheadBytes) {
+      return true;
+    }
+    ctx.effects.Send(
+        conn, wire::JoinAck{.pair = Pair(), .stream = stream_durable_, .status = Status::kBusy});
+    return false;
   }
   if (phase_ == Phase::kFollowing && stream <= stream_received_) {
     join_ack_owed_ = true;  // it came again after a reconnect
@@ -333,7 +344,7 @@ bool Secondary::IsFull(Context& ctx, ConnId conn, uint64_t extents) {
 void Secondary::OnCopyExtent(Context& ctx, ConnId conn, const wire::CopyExtent& copy,
                              const Slice& payload) {
   store::Store* store = StoreOf(ctx);
-  if (store == nullptr || !TakeStream(ctx, conn, copy.stream)) return;
+  if (store == nullptr || !TakeStream(ctx, conn, copy.stream, payload.size())) return;
   if (copy.extent >= wire::kExtentsPerChunk || !copy.vtree.valid() ||
       !ValidExtent(payload, copy.present, copy.block_crc)) {
     ctx.node.sessions.Violation(ctx, conn, "a copy that makes no sense");
@@ -349,7 +360,7 @@ void Secondary::OnCopyExtent(Context& ctx, ConnId conn, const wire::CopyExtent& 
 
 void Secondary::OnDropChunk(Context& ctx, ConnId conn, const wire::DropChunk& drop) {
   store::Store* store = StoreOf(ctx);
-  if (store == nullptr || !TakeStream(ctx, conn, drop.stream)) return;
+  if (store == nullptr || !TakeStream(ctx, conn, drop.stream, 0)) return;
   const store::ChunkKey chunk{.vtree = drop.vtree, .version = drop.version, .chunk = drop.chunk};
   const store::Tag tag = StreamOp(ctx);
   store->AppendDrop(ctx.now, key_.slice, chunk, AfterOf(drop.after), tag, ctx.node.Out(ctx));
@@ -358,7 +369,7 @@ void Secondary::OnDropChunk(Context& ctx, ConnId conn, const wire::DropChunk& dr
 void Secondary::OnCopyRequests(Context& ctx, ConnId conn, const wire::CopyRequests& ids,
                                const Slice& payload) {
   store::Store* store = StoreOf(ctx);
-  if (store == nullptr || !TakeStream(ctx, conn, ids.stream)) return;
+  if (store == nullptr || !TakeStream(ctx, conn, ids.stream, payload.size())) return;
   std::vector<wire::RequestRecord> records;
   if (!ParseList(payload, ids.count, &records)) {
     ctx.node.sessions.Violation(ctx, conn, "request ids that make no sense");
@@ -370,7 +381,7 @@ void Secondary::OnCopyRequests(Context& ctx, ConnId conn, const wire::CopyReques
 
 void Secondary::OnCopyCursor(Context& ctx, ConnId conn, const wire::CopyCursor& cursor) {
   store::Store* store = StoreOf(ctx);
-  if (store == nullptr || !TakeStream(ctx, conn, cursor.stream)) return;
+  if (store == nullptr || !TakeStream(ctx, conn, cursor.stream, 0)) return;
   const store::Tag tag = StreamOp(ctx);
   store->SetCursor(ctx.now, key_.slice,
                    {.epoch = config_.epoch,
@@ -512,7 +523,9 @@ wire::Credits Secondary::Promise(Context& ctx) {
     extents_limit_ += wanted - own;
     device->extents_promised += wanted - own;
   }
-  return {.extents_limit = extents_limit_, .window_bytes = WindowBytes(*device)};
+  return {.extents_limit = extents_limit_,
+          .window_bytes = WindowBytes(*device),
+          .log_bytes = LogRoom(*device)};
 }
 
 // An epoch's first entries may have been admitted before it gave credits: they count, too.

@@ -69,8 +69,8 @@ class Secondary {
   void StartJoining(Context& ctx, const wire::EpochStart& start,
                     std::span<const wire::HistoryItem> history);
   void ReplyStart(Context& ctx, ConnId conn, wire::Status status);
-  // True: the message is the next of the stream. Else it was answered.
-  bool TakeStream(Context& ctx, ConnId conn, uint64_t stream);
+  // True: the message is the next of the stream, and there is room for it. Else it was answered.
+  bool TakeStream(Context& ctx, ConnId conn, uint64_t stream, uint64_t payload_bytes);
   store::Tag StreamOp(Context& ctx);
   EntryId AfterOf(EntryId after) const;
   bool IsFull(Context& ctx, ConnId conn, uint64_t extents);

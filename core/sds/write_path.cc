@@ -13,6 +13,12 @@ namespace gabion::sds {
 
 using wire::Status;
 
+namespace {
+
+constexpr Duration kRoomPause = std::chrono::milliseconds(10);
+
+}  // namespace
+
 bool Primary::MayAdmit(Context& ctx) const {
   return serving() && !config_.release && !released_ && !ctx.node.stopping;
 }
@@ -135,10 +141,12 @@ void Primary::BeginMerge(Context& ctx, SlotTag tag, Request& request) {
   const bool first = request.target.offset_bytes % wire::kBlockBytes != 0;
   const bool last =
       request.end_bytes() % wire::kBlockBytes != 0 && !(first && request.block_count == 1);
-  if (first)
+  if (first) {
     request.merge_first = ctx.node.resources.pool->Allocate(wire::kBlockBytes, BufferUse::kPeer);
-  if (last)
+  }
+  if (last) {
     request.merge_last = ctx.node.resources.pool->Allocate(wire::kBlockBytes, BufferUse::kPeer);
+  }
   if ((first && request.merge_first.empty()) || (last && request.merge_last.empty())) {
     Refuse(ctx, tag, Status::kBusy);
     return;
@@ -250,6 +258,7 @@ uint64_t ExtentsTouched(const wire::EntryHeader& header) {
 
 bool Primary::HasCredits(const Follower& follower, uint64_t extents, bool* full) const {
   *full = false;
+  if (PLANTED_BUG("R24-no-extent-credits")) return true;
   if (extents == 0 || follower.extents_used + extents <= follower.credits.extents_limit) {
     return true;
   }
@@ -258,13 +267,26 @@ bool Primary::HasCredits(const Follower& follower, uint64_t extents, bool* full)
   return false;
 }
 
-bool Primary::JoiningHasCredits(Context& ctx, uint64_t extents, Status* refusal) {
+bool Primary::HasLogCredits(const Follower& follower, uint64_t bytes) const {
+  // What it has not acknowledged is not committed, or kept for it. Some of that is there already,
+  // and counted twice until the next answer.
+  const bool joining = &follower == &joining_;
+  const uint64_t count = joining ? log_.size() : log_.size() - committed_count_;
+  const uint64_t on_the_way =
+      (joining ? retained_bytes_ : uncommitted_bytes_) + count * store::kAppendOverheadBytes;
+  return on_the_way + bytes <= follower.credits.log_bytes;
+}
+
+bool Primary::JoiningHasCredits(Context& ctx, uint64_t bytes, uint64_t extents, Status* refusal) {
   if (!joining_.active() || join_.phase() == JoinSource::Phase::kFailed) return true;
   bool full = false;
-  if (HasCredits(joining_, extents, &full)) {
+  const bool fits_log = HasLogCredits(joining_, bytes);
+  if (fits_log && HasCredits(joining_, extents, &full)) {
     joining_.short_since = kNever;
     return true;
   }
+  short_of_log_ = short_of_log_ || !fits_log;
+  AskCredits(ctx, joining_);
   if (join_.binding()) {  // R19: only an epoch ends it now
     if (full) *refusal = Status::kNoSpace;
     return false;
@@ -293,17 +315,37 @@ bool Primary::HasRoom(Context& ctx, const wire::EntryHeader& header, uint64_t by
   const uint64_t wanted = bytes + kEntryOverheadBytes;
   if (uncommitted_bytes_ > 0 && uncommitted_bytes_ + wanted > window) return false;
   if (retained_bytes_ > 0 && retained_bytes_ + wanted > 2 * window) return false;
-  if (header.kind != wire::EntryKind::kWrite) return true;  // gives space back
-  if (extents > 0 && UnpromisedExtents(*device) < extents) {
-    *refusal = Status::kNoSpace;
+  const uint64_t log_bytes = bytes + store::kAppendOverheadBytes;
+  if (short_of_log_) return false;  // small ones do not overtake
+  if (LogRoomForClients(*device) < log_bytes) {
+    short_of_log_ = true;
+    secondary_.short_since = kNever;
+    if (room_at_ == kNever || ctx.now.boot >= room_at_) {
+      room_at_ = SaturatingAdd(ctx.now.boot, kRoomPause);
+      ctx.node.WakeAt(key_, room_at_);
+    }
     return false;
   }
-  bool full = false;
-  if (secondary_.active() && !HasCredits(secondary_, extents, &full)) {
-    if (full) *refusal = Status::kNoSpace;
+  if (secondary_.active() && !HasLogCredits(secondary_, log_bytes)) {
+    short_of_log_ = true;
+    if (secondary_.short_since == kNever) secondary_.short_since = ctx.now.boot;
+    AskCredits(ctx, secondary_);
     return false;
   }
-  return JoiningHasCredits(ctx, ExtentsTouched(header), refusal);
+  // Only data takes extents; the rest gives them back.
+  if (header.kind == wire::EntryKind::kWrite) {
+    if (extents > 0 && UnpromisedExtents(*device) < extents) {
+      *refusal = Status::kNoSpace;
+      return false;
+    }
+    bool full = false;
+    if (secondary_.active() && !HasCredits(secondary_, extents, &full)) {
+      AskCredits(ctx, secondary_);
+      if (full) *refusal = Status::kNoSpace;
+      return false;
+    }
+  }
+  return JoiningHasCredits(ctx, log_bytes, ExtentsTouched(header), refusal);
 }
 
 void Primary::Append(Context& ctx, SlotTag tag, Request& request, const wire::EntryHeader& header,
@@ -311,6 +353,7 @@ void Primary::Append(Context& ctx, SlotTag tag, Request& request, const wire::En
   store::Store* store = StoreOf(ctx);
   CHECK(store != nullptr && serving());
   CHECK(!request.partial() || request.merged);
+  secondary_.short_since = kNever;
   request.phase = RequestPhase::kInFlight;
   request.admitted_at = ctx.node.config.version();
   ctx.node.outstanding.Add(request.admitted_at);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "core/base/bug.h"
 #include "core/base/check.h"
 #include "core/base/checksum.h"
 #include "core/base/mix.h"
@@ -255,7 +256,8 @@ void Recovery::OnSuperblocks() {
   if (!identity_.incarnation.valid()) return;
   const bool is_other_run =
       superblock_.incarnation == identity_.incarnation && superblock_.run != identity_.run;
-  if (superblock_.incarnation > identity_.incarnation || is_other_run) {
+  const bool is_newer = superblock_.incarnation > identity_.incarnation || is_other_run;
+  if (is_newer && !PLANTED_BUG("R22-device-of-another-run-accepted")) {
     newer_incarnation_ = superblock_.incarnation;
     Fail(
         absl::StrFormat("incarnation %s of this SDS has used the device, this is %s%s: the state "

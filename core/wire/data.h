@@ -246,8 +246,9 @@ static_assert(sizeof(Replicate) == 400);
 struct Credits {
   uint64_t extents_limit = 0;  // Replicate::extents_used may grow to this
   uint64_t window_bytes = 0;   // uncommitted entries, payload and overhead
+  uint64_t log_bytes = 0;      // of entries that its log has room for, beyond what it has received
 };
-static_assert(sizeof(Credits) == 16);
+static_assert(sizeof(Credits) == 24);
 
 // Cumulative: every entry of the epoch up to `durable` is durable on the replica.
 struct ReplicateAck {
@@ -257,7 +258,7 @@ struct ReplicateAck {
   Status status{};
   std::array<uint8_t, 6> reserved{};
 };
-static_assert(sizeof(ReplicateAck) == 72);
+static_assert(sizeof(ReplicateAck) == 80);
 
 // Commit points with nothing to ride on, within 50 ms (R9). Payload: `count` CommitItem.
 struct CommitPoints {
@@ -356,7 +357,7 @@ struct EpochStartReply {
   uint16_t reserved = 0;
   Credits credits;
 };
-static_assert(sizeof(EpochStartReply) == 64);
+static_assert(sizeof(EpochStartReply) == 72);
 
 // Joining: the primary copies extents in order; every message of the stream is numbered.
 // `after` orders the copy behind every entry forwarded before it.

@@ -229,6 +229,59 @@ void FullDevicesAnswerEnospc(Stage& stage) {
   stage.ReadEverything();
 }
 
+// A request in flight in each of many slices is more than the log of either device holds.
+void SmallLogsMakeWritersWait(Stage& stage) {
+  constexpr uint64_t kBytes = 256 << 10;
+  const ClusterOptions& options = stage.cluster().options();
+  const uint64_t epochs = stage.watch().epochs();
+  for (int round = 0; round < 3 && !stage.failed(); ++round) {
+    auto left = std::make_shared<uint64_t>(options.volume_bytes / kBytes);
+    for (uint64_t at = 0; at < options.volume_bytes; at += kBytes) {
+      const auto client = static_cast<uint32_t>(at / kBytes % options.sdc_count);
+      stage.workload().Write(client, 0, at, kBytes, [left](int error, const Slice&) {
+        if (error == 0) --*left;
+      });
+    }
+    stage.WaitFor("all writes succeed", seconds(30), [left] { return *left == 0; });
+  }
+  stage.Expect(stage.watch().epochs() == epochs, "nobody lost a copy for it");
+  stage.ReadEverything();
+}
+
+// Its copies are made anew elsewhere while it is away; it learns what to forget while its device is
+// still being opened.
+void AnOutageGivesTheSpaceBack(Stage& stage) {
+  const NodeIndex b = stage.Secondary();
+  const auto used = [&stage, b](const proto::ClusterStatus& status) {
+    for (const proto::Device& device : status.devices()) {
+      if (stage.cluster().NodeOfSds(device.sds()) == b) return device.used_bytes();
+    }
+    return UINT64_MAX;
+  };
+  const auto seconds_from_now = [&stage](int64_t n) {
+    return stage.world().now() + Duration(seconds(n)).count();
+  };
+  stage.cluster().WaitForStatus(seconds_from_now(1), [](const auto&) { return true; });
+  const uint64_t before = used(stage.cluster().last_status());
+  for (uint64_t i = 0; i < 64; ++i) stage.WriteAndWait(i * 65536, 65536);
+  stage.Sleep(seconds(4));
+  stage.cluster().WaitForStatus(seconds_from_now(1), [](const auto&) { return true; });
+  stage.Expect(used(stage.cluster().last_status()) >= before + kChunk, "it holds something");
+  stage.world().Kill(b);
+  for (uint64_t i = 0; i < 4; ++i) stage.WriteAndWait(i * kChunk);
+  stage.Sleep(seconds(5));
+  stage.WaitMirrored();
+  stage.world().node(b).disks[1].disk->SlowDown(seconds_from_now(30), seconds(1));
+  stage.world().Start(b);
+  stage.Sleep(seconds(20));
+  stage.Expect(stage.cluster().WaitForStatus(
+                   seconds_from_now(20),
+                   [&](const proto::ClusterStatus& status) { return used(status) <= before; }),
+               "it has its space back");
+  stage.WaitMirrored();
+  stage.ReadEverything();
+}
+
 void FrozenPrimaryWakesUp(Stage& stage) {
   const NodeIndex a = stage.Primary();
   stage.WriteAndWait(0);
@@ -577,6 +630,14 @@ ClusterOptions WithSmallDevices(ClusterOptions options) {
   return options;
 }
 
+ClusterOptions WithSmallLogs(ClusterOptions options) {
+  options.slice_count = 32;
+  options.log_bytes = 4 << 20;
+  options.device_bytes = 96 << 20;
+  options.volume_bytes = 32 << 20;
+  return options;
+}
+
 ClusterOptions WithTwin(ClusterOptions options) {
   options.twin = true;
   return options;
@@ -606,6 +667,10 @@ std::span<const Scenario> AllScenarios() {
        RottenBlocksAreReadFromTheOtherCopy, Servers(2)},
       {"s16e-full-devices", "full devices answer ENOSPC, and nobody loses a copy for it",
        FullDevicesAnswerEnospc, WithSmallDevices(Servers(2))},
+      {"s16f-small-logs", "writers wait for room in small logs, and no device is given up for it",
+       SmallLogsMakeWritersWait, WithSmallLogs(Servers(2, 4))},
+      {"s16g-space-after-an-outage", "after a long outage a device forgets what is elsewhere now",
+       AnOutageGivesTheSpaceBack, Servers(3)},
       {"s18-drifting-clocks", "clocks at the ends of the bound give no two primaries",
        NoStaleReadsFromACutPrimary, WithDrift(Servers(2, 2))},
       {"s18-wall-clock-jumps", "a wall clock that jumps an hour gives no two primaries",
