@@ -179,7 +179,7 @@ void Host::CarryOut() {
     exiting_ = true;
     if (!effects_.exit_reason.empty()) {
       options_.log(Severity::kCritical, effects_.exit_reason);
-      exit_code_ = 1;
+      exit_code_ = effects_.exit_for_good ? kExitForGood : 1;
     }
   }
 }

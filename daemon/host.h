@@ -28,6 +28,9 @@ struct HostCounters {
   uint64_t events = 0;
 };
 
+// Exit code: another process has this one's place; starting it again would take it back.
+inline constexpr int kExitForGood = 4;
+
 class Host {
  public:
   using Log = std::function<void(Severity, const std::string&)>;

@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <utility>
 
 namespace gabion::daemon {
@@ -63,6 +64,15 @@ Result<StateDir> StateDir::Lock(const std::string& path) {
                std::strerror(errno));
   }
   return result;
+}
+
+std::string StateDir::NameOfLock(const std::string& path) {
+  struct stat status {};
+  if (::stat((path + "/lock").c_str(), &status) != 0) return "";
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string boot;
+  if (!std::getline(file, boot) || boot.empty()) return "";
+  return boot + "/" + std::to_string(status.st_dev) + "/" + std::to_string(status.st_ino);
 }
 
 StateDir::StateDir(StateDir&& other) noexcept

@@ -23,6 +23,10 @@ class StateDir {
 
   const std::string& path() const { return path_; }
 
+  // Names the lock and the boot of this host that enforces it: who shows the same name holds, or
+  // held, this very lock. Empty when the system does not tell.
+  static std::string NameOfLock(const std::string& path);
+
  private:
   StateDir(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
 

@@ -52,6 +52,19 @@ TEST(StateDir, SecondHolderIsRefusedByNameAndMayFollowTheFirst) {
   EXPECT_TRUE(StateDir::Lock(temp.path()));
 }
 
+TEST(StateDir, ItsLockHasANameThatNoCopyHas) {
+  const TempDir temp;
+  EXPECT_EQ(StateDir::NameOfLock(temp.path()), "") << "there is no lock";
+  ASSERT_TRUE(StateDir::Lock(temp.path()));
+  const std::string name = StateDir::NameOfLock(temp.path());
+  EXPECT_FALSE(name.empty());
+  ASSERT_TRUE(StateDir::Lock(temp.path()));
+  EXPECT_EQ(StateDir::NameOfLock(temp.path()), name) << "the same folder, locked again";
+  const TempDir copies;
+  std::filesystem::copy(temp.path(), copies.path() + "/copy");
+  EXPECT_NE(StateDir::NameOfLock(copies.path() + "/copy"), name);
+}
+
 TEST(StateDir, MissingParentAndPlainFilesAreRefused) {
   const TempDir temp;
   EXPECT_FALSE(StateDir::Lock(temp.path() + "/a/b"));

@@ -1,5 +1,9 @@
 // gabion-sds: the data server.
+#include <sys/random.h>
+
+#include "core/base/check.h"
 #include "core/sds/sds.h"
+#include "daemon/process.h"
 #include "daemon/run.h"
 
 int main(int argc, char** argv) {
@@ -13,7 +17,10 @@ int main(int argc, char** argv) {
              options.name = config.name;
              options.mdms = config.mdms;
              options.addresses = config.announce.empty() ? listening : config.announce;
-             options.holds_state_lock = true;  // RunDaemon locks the state folder first
+             // RunDaemon has locked the state folder.
+             options.state_lock = daemon::StateDir::NameOfLock(config.state_dir);
+             CHECK_EQ(::getrandom(&options.entropy, sizeof(options.entropy), 0),
+                      static_cast<ssize_t>(sizeof(options.entropy)));
              return sds::MakeSds(options, resources);
            },
        .make_front_end = nullptr},

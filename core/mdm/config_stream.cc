@@ -230,7 +230,9 @@ void ConfigStream::OnCommitted(const Repository& repository, const Changes& chan
   }
 }
 
-void ConfigStream::OnReport(SdsId sds, uint64_t applied_version, uint64_t drained_version) {
+void ConfigStream::OnReport(SdsId sds, const proto::SdsHeartbeat& heartbeat) {
+  const uint64_t applied_version = heartbeat.applied_version();
+  const uint64_t drained_version = heartbeat.drained_version();
   const auto at = streams_.find(sds);
   if (at == streams_.end()) return;
   Stream& stream = at->second;
@@ -238,6 +240,13 @@ void ConfigStream::OnReport(SdsId sds, uint64_t applied_version, uint64_t draine
   if (applied_version > stream.version || drained_version > applied_version) return;
   stream.applied = std::max(stream.applied, applied_version);
   stream.drained = std::max(stream.drained, drained_version);
+  stream.undropped.clear();
+  const int undropped =
+      std::min(heartbeat.undropped_slices_size(), heartbeat.undropped_devices_size());
+  for (int i = 0; i < undropped; ++i) {
+    stream.undropped.emplace(SliceId(heartbeat.undropped_slices(i)),
+                             DeviceId(heartbeat.undropped_devices(i)));
+  }
   while (!stream.fences.empty() && stream.fences.front().version <= stream.applied) {
     stream.fences.pop_front();
   }
@@ -275,7 +284,8 @@ std::vector<std::pair<SliceId, DeviceId>> ConfigStream::Forgotten(const Reposito
     const auto stream = streams_.find(SdsId(repository.FindDevice(replica.second)->sds()));
     if (stream == streams_.end()) continue;
     const auto sent = stream->second.stale.find(replica);
-    if (sent != stream->second.stale.end() && sent->second <= stream->second.drained) {
+    if (sent != stream->second.stale.end() && sent->second <= stream->second.drained &&
+        !stream->second.undropped.contains(replica)) {
       out.push_back(replica);
     }
   }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "core/base/buffer.h"
 #include "core/base/ids.h"
 #include "core/base/time.h"
@@ -41,7 +42,7 @@ class ConfigStream {
                    Effects& effects);
 
   // From a heartbeat of the registered incarnation.
-  void OnReport(SdsId sds, uint64_t applied_version, uint64_t drained_version);
+  void OnReport(SdsId sds, const proto::SdsHeartbeat& heartbeat);
 
   uint64_t version(SdsId sds) const;
   uint64_t applied(SdsId sds) const;
@@ -50,8 +51,8 @@ class ConfigStream {
   uint64_t access_version(SdsId sds) const;
   Leases::Fence FenceOf(SdsId sds) const;
 
-  // Replicas whose forgetting is confirmed (drained), and still in the repository's list; at most
-  // `max`.
+  // Replicas whose forgetting is confirmed (drained, and not named as undropped), and still in the
+  // repository's list; at most `max`.
   std::vector<std::pair<SliceId, DeviceId>> Forgotten(const Repository& repository,
                                                       size_t max) const;
 
@@ -72,6 +73,7 @@ class ConfigStream {
     uint64_t drained = 0;
     std::deque<UnappliedFence> fences;                              // oldest first
     absl::btree_map<std::pair<SliceId, DeviceId>, uint64_t> stale;  // sent in this version
+    absl::btree_set<std::pair<SliceId, DeviceId>> undropped;        // as last heard
   };
 
   proto::ConfigUpdate Full(const Repository& repository, SdsId sds) const;

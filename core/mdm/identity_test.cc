@@ -68,6 +68,7 @@ TEST_F(Identity, ASecondSdsWithAFreshStateAndTheSameNameIsRefused) {
   proto::Management management;
   management.mutable_sds_register()->set_name(status.sdss(0).name());
   management.mutable_sds_register()->set_incarnation(status.sdss(0).incarnation());
+  management.mutable_sds_register()->set_run(99);  // each process draws its own
   management.mutable_sds_register()->add_addresses("10.0.0.99:7070");
   cluster_.SendToMdm(conn, management);
   cluster_.Advance(milliseconds(100));

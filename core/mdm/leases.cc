@@ -20,23 +20,28 @@ Leases::Leases(const Options& options)
   if (PLANTED_BUG("R2-lease-over-too-early")) lease_here_ = options.lease / 2;
 }
 
-void Leases::AssumeGranted(SdsId sds, Instant now) {
+void Leases::AssumeGranted(SdsId sds, bool lock_changed, Instant now) {
   State& state = states_[sds];
   state.until = state.old_until = SaturatingAdd(now, lease_here_);
+  if (lock_changed) state.foreign_until = state.until;
 }
 
 void Leases::Forget(SdsId sds) { states_.erase(sds); }
 
-void Leases::OnNewIncarnation(SdsId sds) {
+void Leases::OnNewIncarnation(SdsId sds, bool has_same_lock) {
   State& state = states_[sds];
   State next;
   // A hand-back ended that incarnation's lease (`until` is the past), and says nothing of lower
   // ones.
   next.old_until = std::max(state.old_until, state.until);
+  next.foreign_until =
+      has_same_lock ? state.foreign_until : std::max(state.foreign_until, next.old_until);
   // A primary that is being taken stays so until the outcome is known.
   next.taking = state.taking;
   state = next;
-  if (PLANTED_BUG("R22-void-live-lease")) VoidOld(sds);
+  if (PLANTED_BUG("R22-void-live-lease")) {
+    states_[sds].old_until = states_[sds].foreign_until = Instant::min();
+  }
 }
 
 void Leases::VoidOld(SdsId sds) { states_[sds].old_until = Instant::min(); }
@@ -72,7 +77,7 @@ bool Leases::IsOver(SdsId sds, Instant now) const {
 
 bool Leases::IsOldOver(SdsId sds, Instant now) const {
   const auto at = states_.find(sds);
-  return at == states_.end() || now >= at->second.old_until;
+  return at == states_.end() || now >= std::max(at->second.old_until, at->second.foreign_until);
 }
 
 bool Leases::handed_back(SdsId sds) const {
@@ -90,6 +95,7 @@ Instant Leases::NextEnd(Instant now) const {
   for (const auto& [sds, state] : states_) {
     if (state.until > now) next = std::min(next, state.until);
     if (state.old_until > now) next = std::min(next, state.old_until);
+    if (state.foreign_until > now) next = std::min(next, state.foreign_until);
   }
   return next;
 }
@@ -100,6 +106,9 @@ std::string Leases::Dump(Instant now) const {
     out += "  sds " + gabion::ToString(sds) +
            (now < state.until ? " for " + gabion::ToString(state.until - now) : " over") +
            (now < state.old_until ? ", older for " + gabion::ToString(state.old_until - now) : "") +
+           (now < state.foreign_until
+                ? ", elsewhere for " + gabion::ToString(state.foreign_until - now)
+                : "") +
            (state.taking ? ", not renewed" : "") + (state.handed_back ? ", handed back" : "") +
            "\n";
   }
@@ -115,6 +124,7 @@ uint64_t Leases::StateHash() const {
     add(static_cast<int64_t>(sds.value()));
     add(state.until.time_since_epoch().count());
     add(state.old_until.time_since_epoch().count());
+    add(state.foreign_until.time_since_epoch().count());
     add(state.running_since.time_since_epoch().count());
     add(state.taking * 2 + state.handed_back);
   }

@@ -28,13 +28,13 @@ class Leases {
 
   explicit Leases(const Options& options);
 
-  // R3: this manager starts now.
-  void AssumeGranted(SdsId sds, Instant now);
+  // R3: this manager starts now. `lock_changed`: lower incarnations may be on another host.
+  void AssumeGranted(SdsId sds, bool lock_changed, Instant now);
   void Forget(SdsId sds);
 
   // R22: a higher incarnation was committed; the lease of the lower one runs out, unless ...
-  void OnNewIncarnation(SdsId sds);
-  // ... the registered one has proved that all lower ones are gone.
+  void OnNewIncarnation(SdsId sds, bool has_same_lock);
+  // ... the registered one has proved that those with its lock are gone.
   void VoidOld(SdsId sds);
 
   struct Fence {
@@ -65,6 +65,8 @@ class Leases {
   struct State {
     Instant until = Instant::min();
     Instant old_until = Instant::min();
+    // Of lower incarnations that showed another state lock: nothing ends these early.
+    Instant foreign_until = Instant::min();
     // Since when the lease has been counted as running without a gap; kNever: no grant in this run.
     Instant running_since = kNever;
     bool taking = false;

@@ -48,7 +48,7 @@ TEST(Leases, AreOverExactlyWhenTheTimeHasPassedSinceTheAnswer) {
 
 TEST(Leases, ARestartedManagerAssumesThatAllAreHeld) {
   Leases leases(kOptions);
-  leases.AssumeGranted(kSds, kStart);
+  leases.AssumeGranted(kSds, false, kStart);
   EXPECT_FALSE(leases.IsOver(kSds, kStart + seconds(1)));
   EXPECT_FALSE(leases.IsOldOver(kSds, kStart + seconds(1)));
   // What it finds committed is old: no grace, though a lease is assumed to run.
@@ -76,7 +76,7 @@ TEST(Leases, NothingIsRenewedWhileAPrimaryIsTaken) {
   ASSERT_TRUE(leases.TryGrant(kSds, {}, kStart));
   leases.SetTaking(kSds, true);
   EXPECT_FALSE(leases.TryGrant(kSds, {}, kStart + milliseconds(10)));
-  leases.OnNewIncarnation(kSds);
+  leases.OnNewIncarnation(kSds, true);
   EXPECT_FALSE(leases.TryGrant(kSds, {}, kStart + milliseconds(20)));
   leases.SetTaking(kSds, false);
   EXPECT_TRUE(leases.TryGrant(kSds, {}, kStart + milliseconds(30)));
@@ -88,7 +88,7 @@ TEST(Leases, AHandBackIsIrrevocableForItsIncarnation) {
   leases.HandBack(kSds);
   EXPECT_TRUE(leases.IsOver(kSds, kStart));
   EXPECT_FALSE(leases.TryGrant(kSds, {}, kStart));
-  leases.OnNewIncarnation(kSds);
+  leases.OnNewIncarnation(kSds, true);
   EXPECT_TRUE(leases.IsOldOver(kSds, kStart));
   EXPECT_TRUE(leases.TryGrant(kSds, {}, kStart));
 }
@@ -96,15 +96,40 @@ TEST(Leases, AHandBackIsIrrevocableForItsIncarnation) {
 TEST(Leases, TheOldLeaseOutlivesTheNewIncarnationUnlessItIsVoid) {
   Leases leases(kOptions);
   ASSERT_TRUE(leases.TryGrant(kSds, {}, kStart));
-  leases.OnNewIncarnation(kSds);
+  leases.OnNewIncarnation(kSds, true);
   EXPECT_TRUE(leases.IsOver(kSds, kStart));
   EXPECT_FALSE(leases.IsOldOver(kSds, kStart + seconds(1)));
   // A second new one does not shorten the first one's.
-  leases.OnNewIncarnation(kSds);
+  leases.OnNewIncarnation(kSds, true);
   EXPECT_FALSE(leases.IsOldOver(kSds, kStart + seconds(1)));
   EXPECT_TRUE(leases.IsOldOver(kSds, kStart + kLeaseHere));
   leases.VoidOld(kSds);
   EXPECT_TRUE(leases.IsOldOver(kSds, kStart));
+}
+
+TEST(Leases, WhatRanUnderAnotherLockRunsOutWhateverANewOneProves) {
+  Leases leases(kOptions);
+  ASSERT_TRUE(leases.TryGrant(kSds, {}, kStart));
+  leases.OnNewIncarnation(kSds, false);
+  leases.VoidOld(kSds);
+  EXPECT_FALSE(leases.IsOldOver(kSds, kStart + seconds(1)));
+  // A third one, on the host of the second, proves nothing about the first.
+  leases.OnNewIncarnation(kSds, true);
+  leases.VoidOld(kSds);
+  EXPECT_FALSE(leases.IsOldOver(kSds, kStart + kLeaseHere - Duration(1)));
+  EXPECT_EQ(leases.NextEnd(kStart), kStart + kLeaseHere);
+  EXPECT_TRUE(leases.IsOldOver(kSds, kStart + kLeaseHere));
+}
+
+TEST(Leases, ARestartedManagerKnowsWhoseLocksNeverChanged) {
+  Leases same(kOptions);
+  same.AssumeGranted(kSds, false, kStart);
+  same.VoidOld(kSds);
+  EXPECT_TRUE(same.IsOldOver(kSds, kStart));
+  Leases changed(kOptions);
+  changed.AssumeGranted(kSds, true, kStart);
+  changed.VoidOld(kSds);
+  EXPECT_FALSE(changed.IsOldOver(kSds, kStart + seconds(1)));
 }
 
 }  // namespace

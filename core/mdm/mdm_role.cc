@@ -142,7 +142,7 @@ void MdmRole::BecomeServing(const Now& now, Effects& effects) {
   phase_ = Phase::kServing;
   started_at_ = positions_at_ = now.boot;
   for (const auto& [sds, state] : repository_.sdss()) {
-    if (state.incarnation() != 0) leases_.AssumeGranted(sds, now.boot);  // R3
+    if (state.incarnation() != 0) leases_.AssumeGranted(sds, state.lock_changed(), now.boot);  // R3
   }
   registrar_.Start(now.boot);
   config_.Start(repository_);
@@ -188,7 +188,7 @@ void MdmRole::Commit(const Now& now, Effects& effects) {
   if (const auto* sds = std::get_if<SdsRegistration>(&done.origin)) {
     const SdsId id(done.command.register_sds().sds());
     if (sds->is_new_incarnation) {
-      leases_.OnNewIncarnation(id);
+      leases_.OnNewIncarnation(id, sds->has_same_lock);
       // The older process may say no more.
       if (registrar_.IsAttached(id)) CloseConnection(registrar_.ConnOf(id), effects);
     }
@@ -211,7 +211,6 @@ void MdmRole::OnApplied(const Now& now, const proto::Command& command, const Cha
     if (registrar_.IsAttached(sds)) CloseConnection(registrar_.ConnOf(sds), effects);
     leases_.Forget(sds);
     taking_.erase(sds);
-    sds_by_name_.erase(sds);
   }
   config_.OnCommitted(repository_, changes, now.boot, effects);
   registrar_.OnCommitted(repository_, changes);

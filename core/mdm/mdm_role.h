@@ -58,6 +58,7 @@ class MdmRole final : public Role {
     uint64_t tag = 0;
     proto::SdsRegister request;
     bool is_new_incarnation = false;  // the command raises it
+    bool has_same_lock = false;       // R22
   };
   struct SdcRegistration {
     ConnId conn;
@@ -127,7 +128,8 @@ class MdmRole final : public Role {
   void OnAdminRequest(const Now& now, ConnId conn, uint64_t tag, proto::AdminRequest request,
                       Effects& effects);
   void VoidOldLease(SdsId sds);
-  void RefuseSds(const SdsRegistration& registration, const std::string& error, Effects& effects);
+  void RefuseSds(const SdsRegistration& registration, const Registrar::Verdict& verdict,
+                 Effects& effects);
   void BeginSdsRegistration(const Now& now, SdsRegistration registration, Effects& effects);
   void FinishSdsRegistration(const Now& now, const SdsRegistration& registration, SdsId sds,
                              Effects& effects);
@@ -162,10 +164,9 @@ class MdmRole final : public Role {
   // R21: the primary role was taken from these SDSs; no grant before they have applied this version
   // of their configuration (UINT64_MAX: the command is under way).
   absl::btree_map<SdsId, uint64_t> taking_;
-  // Incarnations that registered by name and were not heard since: the answer with their id may
-  // have been lost, so they may come by name once more. Another process with that name may not: its
-  // requests would be taken for theirs (R10, R20).
-  absl::btree_map<SdsId, uint64_t> sds_by_name_;
+  // Incarnations of SDCs that registered by name and were not heard since: the answer with their id
+  // may have been lost, so they may come by name once more. Another process with that name may not:
+  // its requests would be taken for theirs (R10).
   absl::btree_map<SdcId, uint64_t> sdc_by_name_;
   bool look_again_ = false;  // something changed that the control loops decide by
   Instant started_at_;

@@ -111,7 +111,7 @@ TEST(Mdm, ARestartAtOnceWaitsForNoLease) {
 TEST(Mdm, ARestartWithoutTheStateLockWaitsForTheOldLease) {
   TestCluster cluster;
   cluster.Build(2, 8);
-  cluster.sds(0).holds_state_lock = false;
+  cluster.sds(0).state_lock.clear();
   const std::string before = cluster.Status(true).DebugString();
   cluster.Kill(0);
   cluster.StartSds(0);
@@ -207,6 +207,46 @@ TEST(Mdm, RefusesAnOlderIncarnation) {
   cluster.Advance(seconds(1));
   EXPECT_FALSE(cluster.sds(0).registered);
   EXPECT_NE(cluster.sds(0).error.find("old copy"), std::string::npos) << cluster.sds(0).error;
+}
+
+TEST(Mdm, GivesAnIncarnationToOneRunOnly) {
+  TestCluster cluster;
+  cluster.Build(2, 4);
+  cluster.sds(0).run = 5;
+  cluster.Kill(0);
+  cluster.StartSds(0);
+  cluster.Advance(seconds(1));
+  ASSERT_TRUE(cluster.sds(0).registered);
+  // The same run comes again on another connection.
+  cluster.Disconnect(0);
+  cluster.Advance(seconds(1));
+  EXPECT_TRUE(cluster.sds(0).registered);
+  // A copy of the state directory came to the same number.
+  cluster.Kill(0);
+  --cluster.sds(0).incarnation;
+  cluster.sds(0).run = 6;
+  cluster.StartSds(0);
+  cluster.Advance(seconds(1));
+  EXPECT_FALSE(cluster.sds(0).registered);
+  EXPECT_TRUE(cluster.sds(0).superseded);
+  EXPECT_NE(cluster.sds(0).error.find("is another process"), std::string::npos)
+      << cluster.sds(0).error;
+}
+
+TEST(Mdm, ARestartOnAnotherHostWaitsForTheOldLease) {
+  TestCluster cluster;
+  cluster.Build(2, 8);
+  cluster.sds(0).state_lock = "another host";  // with a copy of the folder, and of the devices
+  cluster.Kill(0);
+  cluster.StartSds(0);
+  const Instant killed = cluster.now();
+  size_t written = 0;
+  while (written < 8 && cluster.now() - killed < seconds(5)) {
+    cluster.Advance(milliseconds(10));
+    written = cluster.WriteAll();
+  }
+  EXPECT_GE(cluster.now() - killed, milliseconds(750));
+  EXPECT_LE(cluster.now() - killed, milliseconds(1500));
 }
 
 TEST(Mdm, RefusesAnSdsThatHasSeenALaterGeneration) {

@@ -26,7 +26,9 @@ void TestCluster::StartSds(size_t index) {
   fresh.id = sds.id;
   fresh.cluster = sds.cluster;
   fresh.incarnation = sds.incarnation + 1;
-  fresh.holds_state_lock = sds.holds_state_lock;
+  fresh.state_lock = sds.state_lock;
+  fresh.run = sds.run;
+  fresh.drops = sds.drops;
   fresh.drift_permille = sds.drift_permille;
   fresh.running = true;
   sds = fresh;
@@ -87,7 +89,8 @@ void TestCluster::RunSds(size_t index) {
     request->set_sds(sds.id);
     request->set_name(sds.name);
     request->set_incarnation(sds.incarnation);
-    request->set_holds_state_lock(sds.holds_state_lock);
+    request->set_state_lock(sds.state_lock);
+    request->set_run(sds.run);
     request->add_addresses("127.0.0.1:" + std::to_string(7000 + index));
     SendToMdm(sds.conn, management);
   }
@@ -97,6 +100,7 @@ void TestCluster::RunSds(size_t index) {
     if (management.has_sds_register_reply()) {
       const proto::SdsRegisterReply& reply = management.sds_register_reply();
       sds.error = reply.error();
+      sds.superseded = reply.superseded();
       if (!reply.error().empty()) {
         Disconnect(index);
         return;
@@ -128,6 +132,7 @@ void TestCluster::OnConfig(ModelSds& sds, const proto::ConfigUpdate& update) {
   if (update.full()) {
     sds.slices.clear();
     sds.devices_of_config.clear();
+    sds.undropped.clear();
   }
   sds.applied = sds.drained = update.version();
   for (const proto::Device& device : update.devices()) {
@@ -140,7 +145,11 @@ void TestCluster::OnConfig(ModelSds& sds, const proto::ConfigUpdate& update) {
     devices_[device.id()].path = device.path();
   }
   for (int i = 0; i < update.dropped_slices_size(); ++i) {
-    devices_[update.dropped_devices(i)].values.erase(update.dropped_slices(i));
+    if (sds.drops) {
+      devices_[update.dropped_devices(i)].values.erase(update.dropped_slices(i));
+    } else {
+      sds.undropped.emplace(update.dropped_slices(i), update.dropped_devices(i));
+    }
   }
   for (const proto::SliceConfig& slice : update.slices()) {
     const auto known = sds.slices.find(slice.slice());
@@ -163,6 +172,10 @@ void TestCluster::SendHeartbeat(ModelSds& sds, bool hand_back) {
   heartbeat->set_applied_version(sds.applied);
   heartbeat->set_drained_version(sds.drained);
   heartbeat->set_hand_back(hand_back);
+  for (const auto& [slice, device] : sds.undropped) {
+    heartbeat->add_undropped_slices(slice);
+    heartbeat->add_undropped_devices(device);
+  }
   heartbeat->set_heard_number(sds.heard);
   for (const uint64_t id : sds.devices_of_config) {
     proto::DeviceReport* report = heartbeat->add_devices();

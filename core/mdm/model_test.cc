@@ -120,7 +120,7 @@ RC_GTEST_PROP(Model, NeverHasTwoPrimariesNorLosesAnAcknowledgedWrite, ()) {
     cluster.sds(i).drift_permille = *rc::gen::element<int64_t>(-10, 0, 10);
     cluster.sds(i).lease_end = -1;  // the clock has changed
     cluster.sds(i).sent_at.clear();
-    cluster.sds(i).holds_state_lock = *rc::gen::element(true, true, false);
+    cluster.sds(i).state_lock = *rc::gen::element<std::string>("lock", "lock", "", "other");
   }
   cluster.Advance(seconds(1));
   RC_ASSERT(cluster.WriteAll() == kSliceCount);

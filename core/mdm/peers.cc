@@ -143,35 +143,6 @@ void MdmRole::OnManagement(const Now& now, ConnId conn, Connection& connection, 
   }
 }
 
-namespace {
-
-// A process that does not know its id, and that cannot be the one that registered.
-template <class Id>
-bool IsAnother(const absl::btree_map<Id, uint64_t>& by_name, Id id, uint64_t own_id,
-               uint64_t incarnation, uint64_t registered) {
-  if (own_id != 0 || incarnation != registered) return false;
-  const auto unheard = by_name.find(id);
-  return unheard == by_name.end() || unheard->second != incarnation;
-}
-
-template <class Id>
-void Note(absl::btree_map<Id, uint64_t>& by_name, Id id, uint64_t own_id, uint64_t incarnation) {
-  if (own_id != 0) {
-    by_name.erase(id);
-  } else {
-    by_name[id] = incarnation;
-  }
-}
-
-std::string AnotherProcess(const char* kind, const std::string& name) {
-  return absl::StrCat(
-      kind, " ", name,
-      " has registered from another state directory: start it with that one, or add "
-      "this one under a name of its own");
-}
-
-}  // namespace
-
 void MdmRole::OnSdsHeartbeat(const Now& now, ConnId conn, SdsId sds,
                              const proto::SdsHeartbeat& heartbeat, Effects& effects) {
   bool changed = false;
@@ -180,13 +151,12 @@ void MdmRole::OnSdsHeartbeat(const Now& now, ConnId conn, SdsId sds,
     ++refused_messages_;
     return;
   }
-  sds_by_name_.erase(sds);
   if (was_current && !registrar_.outdated().empty()) {
     effects.Log(Severity::kCritical, registrar_.outdated());
   }
   look_again_ = look_again_ || changed;
   if (changed) VoidOldLease(sds);
-  config_.OnReport(sds, heartbeat.applied_version(), heartbeat.drained_version());
+  config_.OnReport(sds, heartbeat);
   const auto taking = taking_.find(sds);
   if (taking != taking_.end() && config_.applied(sds) >= taking->second) {
     leases_.SetTaking(sds, false);
@@ -220,14 +190,7 @@ void MdmRole::BeginSdsRegistration(const Now& now, SdsRegistration registration,
   const auto connection = connections_.find(registration.conn);
   if (connection == connections_.end()) return;  // gone while it waited
   const Registrar::Verdict verdict = registrar_.Judge(repository_, registration.request);
-  if (!verdict.error.empty()) return RefuseSds(registration, verdict.error, effects);
-  const proto::SdsRegister& request = registration.request;
-  const proto::Sds& known = *repository_.FindSds(verdict.sds);
-  if (IsAnother(sds_by_name_, verdict.sds, request.sds(), request.incarnation(),
-                known.incarnation())) {
-    return RefuseSds(registration, AnotherProcess("SDS", known.name()), effects);
-  }
-  Note(sds_by_name_, verdict.sds, request.sds(), request.incarnation());
+  if (!verdict.error.empty()) return RefuseSds(registration, verdict, effects);
   if (connection->second.sds.valid() && connection->second.sds != verdict.sds) {
     ++refused_messages_;  // one connection is one SDS
     CloseConnection(registration.conn, effects);
@@ -238,21 +201,25 @@ void MdmRole::BeginSdsRegistration(const Now& now, SdsRegistration registration,
     return;
   }
   registration.is_new_incarnation = verdict.is_new_incarnation;
+  registration.has_same_lock = verdict.has_same_lock;
   proto::Command command;
   proto::RegisterSds* body = command.mutable_register_sds();
   body->set_sds(verdict.sds.value());
   body->set_incarnation(registration.request.incarnation());
+  body->set_run(registration.request.run());
+  body->set_state_lock(registration.request.state_lock());
   *body->mutable_addresses() = registration.request.addresses();
   Propose(now, std::move(command), std::move(registration), effects);
 }
 
-void MdmRole::RefuseSds(const SdsRegistration& registration, const std::string& error,
+void MdmRole::RefuseSds(const SdsRegistration& registration, const Registrar::Verdict& verdict,
                         Effects& effects) {
   proto::Management answer;
-  answer.mutable_sds_register_reply()->set_error(error);
+  answer.mutable_sds_register_reply()->set_error(verdict.error);
+  answer.mutable_sds_register_reply()->set_superseded(verdict.superseded);
   answer.mutable_sds_register_reply()->set_cluster(repository_.cluster().value());
   answer.mutable_sds_register_reply()->set_generation(repository_.generation());
-  effects.Log(Severity::kWarning, absl::StrCat("registration refused: ", error));
+  effects.Log(Severity::kWarning, absl::StrCat("registration refused: ", verdict.error));
   Reply(registration.conn, registration.tag, answer, effects);
 }
 
@@ -286,6 +253,7 @@ void MdmRole::BeginSdcRegistration(const Now& now, SdcRegistration registration,
   registration.sdc =
       request.sdc() != 0 ? SdcId(request.sdc()) : FindSdcByName(repository_, request.name());
   const proto::Sdc* sdc = repository_.FindSdc(registration.sdc);
+  const auto unheard = sdc_by_name_.find(registration.sdc);
   std::string error;
   if (sdc == nullptr) {
     error = absl::StrCat("no SDC \"", request.name().substr(0, 64),
@@ -295,9 +263,11 @@ void MdmRole::BeginSdcRegistration(const Now& now, SdcRegistration registration,
                          ", but ", sdc->incarnation(),
                          " has been seen: another process runs under this name, or its state "
                          "directory is an old copy; stop one of them");
-  } else if (IsAnother(sdc_by_name_, registration.sdc, request.sdc(), request.incarnation(),
-                       sdc->incarnation())) {
-    error = AnotherProcess("SDC", sdc->name());
+  } else if (request.sdc() == 0 && request.incarnation() == sdc->incarnation() &&
+             (unheard == sdc_by_name_.end() || unheard->second != request.incarnation())) {
+    error = absl::StrCat("SDC ", sdc->name(),
+                         " has registered from another state directory: start it with that one, "
+                         "or add this one under a name of its own");
   }
   if (!error.empty()) {
     proto::Management answer;
@@ -312,7 +282,11 @@ void MdmRole::BeginSdcRegistration(const Now& now, SdcRegistration registration,
     CloseConnection(registration.conn, effects);
     return;
   }
-  Note(sdc_by_name_, registration.sdc, request.sdc(), request.incarnation());
+  if (request.sdc() != 0) {
+    sdc_by_name_.erase(registration.sdc);
+  } else {
+    sdc_by_name_[registration.sdc] = request.incarnation();
+  }
   if (request.incarnation() == sdc->incarnation()) {
     FinishSdcRegistration(now, registration, effects);
     return;

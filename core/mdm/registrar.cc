@@ -65,11 +65,25 @@ Registrar::Verdict Registrar::Judge(const Repository& repository,
                            "\": add it with `gabion sds add`, or correct its name");
     return verdict;
   }
-  if (request.incarnation() == 0 || request.incarnation() < sds->incarnation()) {
-    verdict.error = absl::StrCat("SDS ", sds->name(), " came with incarnation ",
-                                 request.incarnation(), ", but ", sds->incarnation(),
-                                 " has been seen: another process runs under this name, or its "
-                                 "state directory is an old copy; stop one of them");
+  if (request.incarnation() == 0) {
+    verdict.error = absl::StrCat("SDS ", sds->name(), " came without an incarnation");
+    return verdict;
+  }
+  // R22. The same number from another run: both began with copies of one state directory.
+  const bool is_other_run =
+      request.incarnation() == sds->incarnation() && request.run() != sds->run();
+  if (request.incarnation() < sds->incarnation() || is_other_run) {
+    verdict.superseded = true;
+    verdict.error =
+        is_other_run && request.sds() == 0
+            ? absl::StrCat("SDS ", sds->name(),
+                           " has registered from another state directory: start it with that one, "
+                           "or add this one under a name of its own")
+            : absl::StrCat("SDS ", sds->name(), " came with incarnation ", request.incarnation(),
+                           ", but ", sds->incarnation(),
+                           is_other_run ? " is another process" : " has been seen",
+                           ": another process runs under this name, or its state directory is an "
+                           "old copy; stop one of them");
     return verdict;
   }
   if (request.addresses_size() == 0 || request.addresses_size() > kAddressesMax) {
@@ -85,6 +99,8 @@ Registrar::Verdict Registrar::Judge(const Repository& repository,
     return verdict;
   }
   verdict.is_new_incarnation = request.incarnation() != sds->incarnation();
+  verdict.has_same_lock =
+      !request.state_lock().empty() && request.state_lock() == sds->state_lock();
   verdict.needs_commit = verdict.is_new_incarnation ||
                          !std::equal(request.addresses().begin(), request.addresses().end(),
                                      sds->addresses().begin(), sds->addresses().end());
@@ -100,7 +116,7 @@ Registrar::Attached Registrar::Attach(const Repository& repository, SdsId sds, C
   attached.must_apply = session.incarnation != incarnation;
   if (attached.must_apply) session = Session();
   session.incarnation = incarnation;
-  session.holds_state_lock = request.holds_state_lock();
+  session.has_state_lock = !request.state_lock().empty();
   session.conn = conn;
   session.attached_at = session.heard_at = now;
   session.unheard_since = kNever;  // a new connection, whose first answers it has heard
@@ -265,7 +281,7 @@ bool Registrar::ProvesOldGone(const Repository& repository, SdsId sds) const {
   const auto at = sessions_.find(sds);
   if (at == sessions_.end()) return false;
   const Session& session = at->second;
-  if (!session.holds_state_lock || session.incarnation != repository.IncarnationOf(sds)) {
+  if (!session.has_state_lock || session.incarnation != repository.IncarnationOf(sds)) {
     return false;
   }
   return std::all_of(

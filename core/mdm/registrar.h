@@ -38,8 +38,10 @@ class Registrar {
     std::string error;  // not empty: refused; the reason and the way out
     SdsId sds;
     bool needs_commit = false;  // the incarnation or the addresses are new
+    bool superseded = false;    // refused for good: another run has its place
     bool is_new_incarnation = false;
-    bool voids_old = false;  // R22: proves that lower incarnations are gone
+    // R22: it shows the state lock that the last one showed, so that one has ended.
+    bool has_same_lock = false;
   };
   Verdict Judge(const Repository& repository, const proto::SdsRegister& request) const;
 
@@ -59,8 +61,8 @@ class Registrar {
   bool OnHeartbeat(const Repository& repository, SdsId sds, ConnId conn,
                    const proto::SdsHeartbeat& heartbeat, Instant now, bool* changed);
   void OnCommitted(const Repository& repository, const Changes& changes);
-  // R22: the registered incarnation proves that lower ones are gone: it holds the state lock of
-  // their host, and has opened every device that was in use by them.
+  // R22: the registered incarnation holds a state lock, and has opened every device that was in use
+  // by lower ones. Those that showed the same lock are gone.
   bool ProvesOldGone(const Repository& repository, SdsId sds) const;
   // The SDS was told in this version of its configuration to format the device: what it says about
   // it before it has applied that version is about an earlier attempt.
@@ -101,7 +103,7 @@ class Registrar {
   struct Session {
     ConnId conn;
     Incarnation incarnation;
-    bool holds_state_lock = false;
+    bool has_state_lock = false;
     Instant attached_at;
     Instant heard_at;
     // The oldest answer that it has not confirmed to have heard: of this heartbeat, at that time.

@@ -176,7 +176,11 @@ void Repository::Do(const proto::RegisterSds& command, Changes& changes) {
       }
     }
   }
+  const bool is_first = sds.incarnation() == 0;
+  if (!is_first && sds.state_lock() != command.state_lock()) sds.set_lock_changed(true);
   sds.set_incarnation(command.incarnation());
+  sds.set_run(command.run());
+  sds.set_state_lock(command.state_lock());
   *sds.mutable_addresses() = command.addresses();
   changes.sdss.push_back(id);
   changes.id = command.sds();

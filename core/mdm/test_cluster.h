@@ -8,7 +8,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/random.h"
@@ -33,15 +35,18 @@ struct ModelSds {
   uint64_t incarnation = 0;
   bool running = false;
   bool paused = false;  // the process is frozen; its connection stays
-  bool holds_state_lock = true;
+  std::string state_lock = "lock";
+  uint64_t run = 0;
   bool obeys = true;   // applies its configuration
   bool deaf = false;   // what the MDM says does not arrive
   bool keeps = false;  // does not release what it is asked to release
+  bool drops = true;   // its devices are up, so that it can forget replicas
   int64_t drift_permille = 0;
 
   ConnId conn;
   bool connected = false;
   bool registered = false;
+  bool superseded = false;
   std::string error;
   uint64_t applied = 0;
   uint64_t drained = 0;
@@ -59,6 +64,7 @@ struct ModelSds {
   // or because it was asked to.
   std::map<uint64_t, uint64_t> released;
   std::vector<uint64_t> devices_of_config;
+  std::set<std::pair<uint64_t, uint64_t>> undropped;  // slice, device
 };
 
 wire::Hello HelloOf(wire::PeerRole role);

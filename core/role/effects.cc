@@ -87,11 +87,12 @@ void Effects::Log(Severity severity, std::string text) {
   logs.push_back({severity, std::move(text)});
 }
 
-void Effects::Exit(std::string reason) {
+void Effects::Exit(std::string reason, bool for_good) {
   // The first reason is the cause; what follows from it would hide it.
   if (exit) return;
   exit = true;
   exit_reason = std::move(reason);
+  exit_for_good = for_good;
 }
 
 void Effects::Clear() {
@@ -108,6 +109,7 @@ void Effects::Clear() {
   logs.clear();
   exit = false;
   exit_reason.clear();
+  exit_for_good = false;
 }
 
 bool Effects::empty() const {

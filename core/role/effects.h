@@ -85,6 +85,8 @@ struct Effects {
   std::vector<LogEffect> logs;
   bool exit = false;        // the role is done: clean shutdown, or it must not go on
   std::string exit_reason;  // empty: clean
+  // Started again at once it would do harm: a person must look first.
+  bool exit_for_good = false;
 
   void Send(ConnId conn, wire::Body body, Slice payload = {});
   void Connect(DialTag dial, const Address& address);
@@ -101,7 +103,7 @@ struct Effects {
   void CancelTimer(TimerTag tag);
   void Reply(UserReplyEffect reply);
   void Log(Severity severity, std::string text);
-  void Exit(std::string reason);
+  void Exit(std::string reason, bool for_good = false);
 
   void Clear();  // keeps capacity
   bool empty() const;

@@ -104,10 +104,14 @@ Config::Outcome Config::Apply(const proto::ConfigUpdate& update, Changes* change
   }
   for (const proto::Sdc& sdc : update.sdcs()) {
     clients_[SdcId(sdc.id())] = Incarnation(sdc.incarnation());
+    if (sdc.incarnation() != 0) {
+      changes->fenced_clients.emplace_back(SdcId(sdc.id()), Incarnation(sdc.incarnation()));
+    }
     changes->clients = true;
   }
   for (const uint64_t sdc : update.removed_sdcs()) {
     clients_.erase(SdcId(sdc));
+    changes->fenced_clients.emplace_back(SdcId(sdc), Incarnation());
     changes->clients = true;
   }
   for (const proto::Device& device : update.devices()) {
@@ -154,6 +158,19 @@ std::optional<bool> Config::FindMapping(VolumeId volume, SdcId client) const {
   const bool* found = FindIn(mappings_, std::pair(volume, client));
   if (found == nullptr) return std::nullopt;
   return *found;
+}
+
+bool IsWanted(const DeviceConfig& config) {
+  return config.state == proto::DEVICE_ADDING || config.state == proto::DEVICE_UP ||
+         config.state == proto::DEVICE_DOWN || config.state == proto::DEVICE_REMOVING;
+}
+
+std::vector<KnownDevice> Config::WantedDevices() const {
+  std::vector<KnownDevice> wanted;
+  for (const auto& [id, device] : devices_) {
+    if (IsWanted(device)) wanted.push_back({.id = id, .path = device.path});
+  }
+  return wanted;
 }
 
 uint64_t Config::StateHash() const {

@@ -57,6 +57,16 @@ struct DeviceConfig {
   bool operator==(const DeviceConfig&) const = default;
 };
 
+// One that this SDS is to open: not failed, not unknown.
+bool IsWanted(const DeviceConfig& config);
+
+// What an SDS remembers of its devices, so that it finds them before it registers (R22).
+struct KnownDevice {
+  DeviceId id;
+  std::string path;
+  bool operator==(const KnownDevice&) const = default;
+};
+
 class Config {
  public:
   enum class Outcome : uint8_t { kApplied, kGap, kMalformed };
@@ -66,6 +76,8 @@ class Config {
     std::vector<std::pair<SliceId, DeviceId>> dropped;
     bool devices = false;
     bool clients = false;  // sdcs, mappings or volumes
+    // Clients of which lower incarnations, or (0) all, are fenced.
+    std::vector<std::pair<SdcId, Incarnation>> fenced_clients;
   };
 
   // A new connection to the MDM: only a full update may follow.
@@ -83,6 +95,8 @@ class Config {
   std::optional<bool> FindMapping(VolumeId volume, SdcId client) const;
   const absl::btree_map<DeviceId, DeviceConfig>& devices() const { return devices_; }
   const absl::btree_map<SliceId, SliceConfig>& slices() const { return slices_; }
+  const absl::btree_map<SdcId, Incarnation>& clients() const { return clients_; }
+  std::vector<KnownDevice> WantedDevices() const;
 
   uint64_t StateHash() const;
 

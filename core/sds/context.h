@@ -30,6 +30,7 @@ enum class TimerKind : uint8_t {
   kDeviceStore = 7,  // index: slot of the device
   kDeviceRetry = 8,
   kPeerLink = 9,  // index: slot of the peer
+  kMarking = 10,
 };
 
 constexpr TimerTag TimerOf(TimerKind kind, uint32_t index = 0) {

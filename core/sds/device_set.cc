@@ -1,5 +1,6 @@
 #include "core/sds/device_set.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,12 +10,8 @@ namespace gabion::sds {
 
 namespace {
 
-constexpr Duration kRetry = std::chrono::seconds(1);
-
-bool Wanted(const DeviceConfig& config) {
-  return config.state == proto::DEVICE_ADDING || config.state == proto::DEVICE_UP ||
-         config.state == proto::DEVICE_DOWN || config.state == proto::DEVICE_REMOVING;
-}
+constexpr Duration kRetryMin = std::chrono::seconds(1);
+constexpr Duration kRetryMax = std::chrono::seconds(30);
 
 }  // namespace
 
@@ -42,17 +39,37 @@ const char* ToString(Device::Phase phase) {
   UNREACHABLE();
 }
 
+void DeviceSet::OpenKnown(Context& ctx) {
+  for (const KnownDevice& known : ctx.node.self.devices) {
+    Device& device = devices_[known.id];
+    if (device.slot != 0) continue;  // twice in the list
+    device.slot = next_slot_++;
+    device.config = {.id = known.id, .path = known.path, .state = proto::DEVICE_UP};
+    Open(ctx, device);
+  }
+}
+
+bool DeviceSet::all_marked() const {
+  for (const auto& [id, device] : devices_) {
+    if (device.phase == Device::Phase::kOpening) return false;
+    if (device.phase == Device::Phase::kRecovering && !device.store->marked()) return false;
+  }
+  return true;
+}
+
 void DeviceSet::Apply(Context& ctx) {
   const auto& wanted = ctx.node.config.devices();
   for (const auto& [id, config] : wanted) {
     Device& device = devices_[id];
     if (device.slot == 0) device.slot = next_slot_++;
+    const bool is_other = device.config != config;
     device.config = config;
-    if (device.phase == Device::Phase::kWaiting && Wanted(config)) Open(ctx, device);
+    const bool retry = device.phase == Device::Phase::kBackoff && is_other;
+    if ((device.phase == Device::Phase::kWaiting || retry) && IsWanted(config)) Open(ctx, device);
   }
   for (auto& [id, device] : devices_) {
     const auto found = wanted.find(id);
-    if (found != wanted.end() && Wanted(found->second)) continue;
+    if (found != wanted.end() && IsWanted(found->second)) continue;
     if (device.phase == Device::Phase::kFailed || device.phase == Device::Phase::kClosed) continue;
     Close(ctx, device, Device::Phase::kClosed);
   }
@@ -85,8 +102,11 @@ void DeviceSet::StartStore(Context& ctx, Device& device, bool format) {
                      .timer = TimerOf(TimerKind::kDeviceStore, device.slot),
                      .pool = ctx.node.resources.pool,
                      .log_bytes = ctx.node.options.log_bytes});
-  const store::Identity identity{
-      .cluster = ctx.node.self.cluster, .sds = ctx.node.self.sds, .device = device.config.id};
+  const store::Identity identity{.cluster = ctx.node.self.cluster,
+                                 .sds = ctx.node.self.sds,
+                                 .device = device.config.id,
+                                 .incarnation = ctx.node.self.incarnation,
+                                 .run = ctx.node.self.run};
   const OpKind kind = format ? OpKind::kDeviceFormat : OpKind::kDeviceOpen;
   const store::Tag tag =
       ctx.node.ops.Add({.kind = kind, .replica = {SliceId(), device.config.id}, .a = device.slot});
@@ -113,6 +133,7 @@ void DeviceSet::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
   if (status == store::DoneStatus::kOk) {
     device->phase = Device::Phase::kUp;
     device->error.clear();
+    device->retry_pause = Duration();
     ctx.Log(Severity::kInfo,
             absl::StrCat("device ", ToString(device->config.id), " ", device->config.path,
                          was_format ? " formatted and up" : " up"));
@@ -123,7 +144,9 @@ void DeviceSet::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
     StartStore(ctx, *device, /*format=*/true);
     return;
   }
+  const Incarnation newer = device->store->newer_incarnation();
   BackOff(ctx, *device, device->store->error());
+  if (newer.valid()) ctx.node.registration.OnNewerIncarnation(ctx, newer, device->error);
 }
 
 void DeviceSet::BackOff(Context& ctx, Device& device, std::string error) {
@@ -133,8 +156,9 @@ void DeviceSet::BackOff(Context& ctx, Device& device, std::string error) {
   }
   Close(ctx, device, Device::Phase::kBackoff);
   device.error = std::move(error);
+  device.retry_pause = std::clamp<Duration>(2 * device.retry_pause, kRetryMin, kRetryMax);
   ctx.effects.SetTimer(TimerOf(TimerKind::kDeviceRetry, device.slot),
-                       SaturatingAdd(ctx.now.boot, kRetry));
+                       SaturatingAdd(ctx.now.boot, device.retry_pause));
 }
 
 void DeviceSet::Close(Context& ctx, Device& device, Device::Phase phase) {
@@ -152,7 +176,7 @@ void DeviceSet::Close(Context& ctx, Device& device, Device::Phase phase) {
 void DeviceSet::OnRetryTimer(Context& ctx, uint32_t slot) {
   Device* device = FindSlot(slot);
   if (device == nullptr || device->phase != Device::Phase::kBackoff) return;
-  if (Wanted(device->config)) Open(ctx, *device);
+  if (IsWanted(device->config)) Open(ctx, *device);
 }
 
 void DeviceSet::OnDiskDone(Context& ctx, const DiskDoneEvent& event) {
@@ -208,6 +232,11 @@ Device* DeviceSet::FindUp(DeviceId id) {
   const auto found = devices_.find(id);
   if (found == devices_.end() || !found->second.up()) return nullptr;
   return found->second.store->state() == store::State::kOpen ? &found->second : nullptr;
+}
+
+Device* DeviceSet::FindAny(DeviceId id) {
+  const auto found = devices_.find(id);
+  return found == devices_.end() ? nullptr : &found->second;
 }
 
 const Device* DeviceSet::Find(DeviceId id) const {

@@ -45,6 +45,11 @@ struct Device {
   DeviceInfo info;
   std::unique_ptr<store::Store> store;
   std::string error;
+  Duration retry_pause{};  // of the last retry; doubles
+  // R24: extents that primaries elsewhere may still take, and to how many it is promised.
+  uint64_t extents_promised = 0;
+  uint32_t followers = 0;
+  uint32_t acting = 0;  // replicas with a role in their epoch
   Instant join_next{};  // throttle of joinings: no copy is read before
 
   bool up() const { return phase == Phase::kUp; }
@@ -52,10 +57,15 @@ struct Device {
 
 class DeviceSet {
  public:
+  // Before registration: what the last run had. Nothing is formatted.
+  void OpenKnown(Context& ctx);
+  // Every device carries this run's incarnation, or cannot be opened for now (R22).
+  bool all_marked() const;
   // Opens what is new, closes what is no longer wanted.
   void Apply(Context& ctx);
   // Null when there is none, or it is not up.
   Device* FindUp(DeviceId id);
+  Device* FindAny(DeviceId id);
   const Device* Find(DeviceId id) const;
 
   void OnOpened(Context& ctx, const DeviceOpenedEvent& event);

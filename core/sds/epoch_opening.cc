@@ -36,6 +36,7 @@ void Primary::OnConfig(Context& ctx, const SliceConfig& config) {
   const bool other_reign = config.reign != config_.reign;
   join_.Release(ctx, *this);
   join_.Reset();
+  repairs_.Release(ctx, *this);
   config_ = config;
   released_ = false;
   ahead_ = Epoch();
@@ -144,11 +145,12 @@ void Primary::OnTailReply(Context& ctx, const wire::TailReply& reply, const Slic
   follower->lineage = LineageOf(reply, history);
   follower->in_sync_epoch = reply.in_sync_epoch;
   follower->in_sync_issuer = reply.in_sync_issuer;
-  follower->free_extents = reply.free_extents;
   follower->state = Follower::State::kTailKnown;
   Progress(ctx, *follower);
   if (follower != &joining_) return;
-  join_.set_base(FindJoinBase(follower->lineage, reply.in_sync_epoch, history_));
+  const bool resumes = FindResumeEnd(reply.cursor, history_).has_value();
+  join_.set_base(FindJoinBase(follower->lineage, reply.in_sync_epoch, history_),
+                 resumes ? reply.cursor : wire::JoinCursor());
   follower->state = Follower::State::kAwaitingStart;
   follower->asked = false;
 }
@@ -255,6 +257,12 @@ void Primary::OnFetchReply(Context& ctx, const wire::FetchReply& reply, const Sl
     Retry(ctx, secondary_);
     return;
   }
+  if (LogRoom(*ctx.node.devices.FindUp(key_.device)) <
+      payload.size() + store::kAppendOverheadBytes) {
+    fetch_asked_ = fetch_got_;
+    Retry(ctx, secondary_);
+    return;
+  }
   ++fetch_got_;
   wire::EntryHeader header = reply.entry;
   header.id = {self_.started, Seq(fetch_got_)};
@@ -284,6 +292,8 @@ void Primary::RebuildLog(Context& ctx, store::Store& store, const Lineage& linea
       << " committed " << lineage.committed;
   size_t next_tail = 0;
   const auto push = [&](InFlight entry) {
+    // What is carried over goes without credits (R24): they were void with the last epoch.
+    entry.extents_secondary = entry.extents_joining = 0;
     entry.header.id = {config_.epoch, Seq(next_seq_++)};
     const uint64_t bytes = entry.header.kind == wire::EntryKind::kWrite
                                ? uint64_t{entry.header.block_count} * wire::kBlockBytes

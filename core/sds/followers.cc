@@ -16,8 +16,7 @@ namespace {
 
 constexpr Duration kBehindPause = std::chrono::milliseconds(10);
 constexpr Duration kPoolPause = std::chrono::milliseconds(10);
-// A joining member that owes an answer for so long is given up (R24).
-constexpr Duration kJoiningPatience = std::chrono::seconds(1);
+constexpr Duration kCreditsPause = std::chrono::milliseconds(10);
 
 }  // namespace
 
@@ -84,6 +83,8 @@ void Primary::SendEpochStart(Context& ctx, Follower& follower) {
   if (joining && !follower.start.has_value()) {
     // From here on everything that is not committed yet is kept until T has it.
     follower.start = committed_seq();
+    follower.extents_used = 0;
+    for (size_t i = committed_count_; i < log_.size(); ++i) log_[i].extents_joining = 0;
     follower.acked = *follower.start;
     follower.sent = *follower.start;
   }
@@ -109,9 +110,15 @@ void Primary::SendEpochStart(Context& ctx, Follower& follower) {
 
 void Primary::OnEpochStartReply(Context& ctx, const wire::EpochStartReply& reply) {
   Follower* follower = FindFollower(reply.pair);
-  if (follower == nullptr || follower->state != Follower::State::kAwaitingStart) return;
+  if (follower == nullptr) return;
+  if (follower->active() && reply.status == Status::kOk) {
+    TakeCredits(*follower, reply.credits);  // it was asked again
+    return;
+  }
+  if (follower->state != Follower::State::kAwaitingStart) return;
   if (Refused(ctx, *follower, reply.status)) return;
   follower->state = Follower::State::kActive;
+  follower->credits = reply.credits;
   if (follower == &secondary_) {
     follower->acked = std::min<uint64_t>(reply.held_count, last_seq());
     follower->sent = follower->acked;
@@ -120,8 +127,28 @@ void Primary::OnEpochStartReply(Context& ctx, const wire::EpochStartReply& reply
   if (follower == &joining_) join_.Begin(ctx, *this);
 }
 
+void Primary::TakeCredits(Follower& follower, const wire::Credits& credits) {
+  // Answers that do not come from the replica itself promise nothing.
+  if (credits.window_bytes == 0) return;
+  follower.credits.extents_limit = std::max(follower.credits.extents_limit, credits.extents_limit);
+  follower.credits.window_bytes = credits.window_bytes;
+  follower.credits.log_bytes = credits.log_bytes;
+}
+
+// The record of an epoch that has started changes nothing there; its answer carries credits.
+void Primary::AskCredits(Context& ctx, Follower& follower) {
+  if (follower.acked < last_seq()) return;
+  if (follower.ask_at == kNever || ctx.now.boot >= follower.ask_at) {
+    const ConnId conn = ctx.node.peers.Conn(follower.member);
+    if (conn.valid() && conn == follower.conn) SendEpochStart(ctx, follower);
+    follower.ask_at = SaturatingAdd(ctx.now.boot, kCreditsPause);
+  }
+  ctx.node.WakeAt(key_, follower.ask_at);
+}
+
 void Primary::PumpEntries(Context& ctx, Follower& follower) {
   while (follower.sent < last_seq()) {
+    if (follower.probing && follower.sent > follower.acked) return;
     const uint64_t seq = follower.sent + 1;
     CHECK_GE(seq, first_seq());
     InFlight& entry = EntryAt(seq);
@@ -131,9 +158,11 @@ void Primary::PumpEntries(Context& ctx, Follower& follower) {
       }
       return;
     }
-    wire::Replicate message{.pair = PairOf(follower),
-                            .entry = entry.header,
-                            .commit_point = {config_.epoch, Seq(committed_seq())}};
+    wire::Replicate message{
+        .pair = PairOf(follower),
+        .entry = entry.header,
+        .commit_point = {config_.epoch, Seq(committed_seq())},
+        .extents_used = &follower == &joining_ ? entry.extents_joining : entry.extents_secondary};
     std::copy_n(entry.crc.begin(), message.block_crc.size(), message.block_crc.begin());
     ctx.effects.Send(follower.conn, message, entry.payload);
     follower.sent = seq;
@@ -180,10 +209,11 @@ void Primary::OnEntryLoaded(Context& ctx, const Op& op, store::DoneStatus status
 void Primary::OnReplicateAck(Context& ctx, const wire::ReplicateAck& ack) {
   Follower* follower = FindFollower(ack.pair);
   if (follower == nullptr || !follower->active()) return;
-  follower->free_extents = ack.free_extents;
+  TakeCredits(*follower, ack.credits);
   const uint64_t durable = std::min(ack.durable.value(), follower->sent);
   if (durable > follower->acked && ack.status != Status::kWrongEpoch) {
     follower->acked = durable;
+    follower->probing = false;
     Progress(ctx, *follower);
     // What was committed before it arrived at T has waited for this alone.
     if (follower == &joining_) Trim(ctx);
@@ -196,8 +226,11 @@ bool Primary::Refused(Context& ctx, Follower& follower, Status status) {
   if (status == Status::kOk) return false;
   const bool joining = &follower == &joining_;
   switch (status) {
+    case Status::kBusy:  // no memory, or no room in its log
+      follower.probing = follower.active();
+      Retry(ctx, follower);
+      return true;
     case Status::kBehind:  // it has not applied this configuration yet, or misses an entry
-    case Status::kBusy:
     case Status::kUnavailable:
       Retry(ctx, follower);
       return true;
@@ -309,7 +342,10 @@ void Primary::AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat) {
   }
   const Duration unreachable = ctx.node.options.unreachable;
   const bool absent_needed = secondary_absent() && (write_waits_ || committed_count_ < log_.size());
-  if (absent_needed || secondary_.no_space || Silent(ctx, secondary_, unreachable)) {
+  const bool short_for_long =
+      secondary_.short_since != kNever && ctx.now.boot - secondary_.short_since > unreachable;
+  if (absent_needed || secondary_.no_space || short_for_long ||
+      Silent(ctx, secondary_, unreachable)) {
     add(proto::SliceReport::MEMBER_NEEDED, *config_.secondary);
   }
   if (joining_.needs_resync) add(proto::SliceReport::NEEDS_RESYNC, joining_.member);

@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/bug.h"
-#include "core/base/checksum.h"
 #include "core/sds/entry_check.h"
+#include "core/sds/extent_data.h"
 #include "core/sds/node.h"
 #include "core/sds/primary.h"
 
@@ -23,17 +22,8 @@ store::ChunkKey KeyOf(const wire::ChangedChunk& chunk) {
   return {.vtree = chunk.vtree, .version = chunk.version, .chunk = chunk.chunk};
 }
 
-// The greatest key below `key`; nothing below the first.
-std::optional<store::ChunkKey> Before(store::ChunkKey key) {
-  if (key.chunk > 0) return store::ChunkKey{key.vtree, key.version, key.chunk - 1};
-  if (key.version.valid()) {
-    return store::ChunkKey{key.vtree, VolumeVersion(key.version.value() - 1), UINT32_MAX};
-  }
-  if (key.vtree.valid()) {
-    return store::ChunkKey{VtreeId(key.vtree.value() - 1), VolumeVersion(UINT64_MAX), UINT32_MAX};
-  }
-  return std::nullopt;
-}
+// The walk stops now and then so that T can note how far it got.
+constexpr uint32_t kCursorEvery = 64;  // extents and drops
 
 }  // namespace
 
@@ -58,13 +48,24 @@ const char* ToString(JoinSource::Phase phase) {
 void JoinSource::Begin(Context& ctx, Primary& primary) {
   CHECK(phase_ == Phase::kIdle);
   phase_ = Phase::kIds;
-  ctx.Log(Severity::kInfo,
-          absl::StrCat("slice ", ToString(primary.key_.slice), " epoch ",
-                       ToString(primary.config_.epoch), ": copying to device ",
-                       ToString(primary.joining_.member.device),
-                       base_.epoch.valid()
-                           ? absl::StrCat(", what changed after epoch ", ToString(base_.epoch))
-                           : std::string(", everything")));
+  ctx.Log(
+      Severity::kInfo,
+      absl::StrCat(
+          "slice ", ToString(primary.key_.slice), " epoch ", ToString(primary.config_.epoch),
+          ": copying to device ", ToString(primary.joining_.member.device),
+          base_.epoch.valid() ? absl::StrCat(", what changed after epoch ", ToString(base_.epoch))
+                              : std::string(", everything"),
+          resumed_to_.has_value() ? absl::StrCat(", and up to chunk ", resumed_to_->chunk,
+                                                 " of V-tree ", ToString(resumed_to_->vtree),
+                                                 " since epoch ", ToString(resumed_epoch_))
+                                  : std::string()));
+}
+
+void JoinSource::set_base(const JoinBase& base, const wire::JoinCursor& cursor) {
+  base_ = base;
+  if (!cursor.epoch.valid()) return;
+  resumed_epoch_ = cursor.epoch;
+  resumed_to_ = {.vtree = cursor.vtree, .version = cursor.version, .chunk = cursor.chunk};
 }
 
 void JoinSource::Release(Context& ctx, Primary& primary) {
@@ -139,11 +140,13 @@ void JoinSource::Walk(Context& ctx, Primary& primary) {
   Device* device = ctx.node.devices.FindUp(primary.key_.device);
   if (device == nullptr) return;
   while (copies_.size() < kCopiesMax) {
+    if (!work_.has_value() && since_cursor_ >= kCursorEvery && !PushCursor(primary)) return;
     if (!work_.has_value() && !RefillWork(ctx, primary)) return;
     if (ctx.now.boot < device->join_next) {
       ctx.node.WakeAt(primary.key_, device->join_next);
       return;
     }
+    walked_to_ = work_->key;
     if (work_->drop) {
       StartCopy(ctx, primary, work_->key, 0, /*drop=*/true);
       work_.reset();
@@ -161,23 +164,57 @@ void JoinSource::Walk(Context& ctx, Primary& primary) {
   }
 }
 
+// False: something up to there is not in the stream yet.
+bool JoinSource::PushCursor(Primary& primary) {
+  for (const Copy& copy : copies_) {
+    if (copy.phase != Copy::Phase::kSent) return false;
+  }
+  since_cursor_ = 0;
+  Push({.body = wire::CopyCursor{.pair = primary.PairOf(primary.joining_),
+                                 .vtree = walked_to_->vtree,
+                                 .version = walked_to_->version,
+                                 .chunk = walked_to_->chunk}});
+  return true;
+}
+
+// Up to the key at which an earlier joining stopped, only what changed since it began counts.
+bool JoinSource::InResumedPart(const std::optional<store::ChunkKey>& after) const {
+  return resumed_to_.has_value() && (!after.has_value() || *after < *resumed_to_);
+}
+
+Epoch JoinSource::BaseOf(bool resumed) const {
+  return resumed ? std::max(base_.epoch, Epoch(resumed_epoch_.value() - 1)) : base_.epoch;
+}
+
+void JoinSource::LoadOwnPage(const store::Store& store, SliceId slice) {
+  const bool resumed = InResumedPart(own_cursor_);
+  const std::vector<store::ChunkSummary> page =
+      store.List(slice, own_cursor_, BaseOf(resumed), kPageChunks);
+  own_done_ = page.size() < kPageChunks;
+  for (const store::ChunkSummary& chunk : page) {
+    if (resumed && chunk.key > *resumed_to_) {
+      own_done_ = true;
+      break;
+    }
+    own_.push_back(chunk);
+  }
+  if (!own_.empty()) own_cursor_ = own_.back().key;
+  if (resumed && own_done_) {  // of this part; the other one follows
+    own_cursor_ = resumed_to_;
+    own_done_ = false;
+  }
+}
+
 // The next chunk of the ordered merge of both sides' keys. False: nothing now, or nothing left.
 bool JoinSource::RefillWork(Context& ctx, Primary& primary) {
   store::Store* store = primary.StoreOf(ctx);
   if (store == nullptr) return false;
   while (!work_.has_value()) {
-    if (own_.empty() && !own_done_) {
-      for (const store::ChunkSummary& chunk :
-           store->List(primary.key_.slice, own_cursor_, base_.epoch, kPageChunks)) {
-        own_.push_back(chunk);
-      }
-      own_done_ = own_.size() < kPageChunks;
-      if (!own_.empty()) own_cursor_ = own_.back().key;
-    }
+    while (own_.empty() && !own_done_) LoadOwnPage(*store, primary.key_.slice);
     if (target_.empty() && !target_done_) {
       if (query_sent_) return false;
       wire::ChangedQuery query{.pair = primary.PairOf(primary.joining_),
-                               .after_epoch = base_.epoch,
+                               .after_epoch = BaseOf(InResumedPart(target_cursor_)),
                                .from_start = target_cursor_.has_value() ? 0u : 1u};
       if (target_cursor_.has_value()) {
         query.after_vtree = target_cursor_->vtree;
@@ -203,15 +240,15 @@ bool JoinSource::RefillWork(Context& ctx, Primary& primary) {
       work.key = own.key;
       // A chunk that T does not have at all is copied whole. So is everything without common
       // history.
-      const bool whole = !has_target || !base_.epoch.valid();
+      const bool whole = !has_target || !BaseOf(IsResumed(own.key)).valid();
       extents = whole ? own.extents : own.changed;
       if (PLANTED_BUG("join-skips-log-entries") && !whole) extents = 0;
     }
     if (has_target) {
       const wire::ChangedChunk& theirs = target_.front();
       work.key = KeyOf(theirs);
-      extents =
-          static_cast<uint16_t>(extents | (base_.epoch.valid() ? theirs.changed : theirs.extents));
+      extents = static_cast<uint16_t>(
+          extents | (BaseOf(IsResumed(work.key)).valid() ? theirs.changed : theirs.extents));
     }
     work.extents = extents;
     work.drop = !has_own;
@@ -226,12 +263,16 @@ bool JoinSource::RefillWork(Context& ctx, Primary& primary) {
 void JoinSource::StartCopy(Context& ctx, Primary& primary, const store::ChunkKey& key,
                            uint16_t extent, bool drop) {
   copies_.push_back({.number = next_copy_++, .drop = drop, .key = key, .extent = extent});
-  Copy& copy = copies_.back();
-  RangeLock::Range range{.vtree = key.vtree, .chunk = key.chunk};
-  range.first_block = drop ? 0 : static_cast<uint16_t>(extent * wire::kBlocksPerExtent);
-  range.block_count = drop ? wire::kBlocksPerChunk : wire::kBlocksPerExtent;
-  if (primary.locks_.Acquire(range, RangeLock::Mode::kExclusive, {copy.number, /*copy=*/true},
-                             &copy.lock)) {
+  ++since_cursor_;
+  Lock(ctx, primary, copies_.back());
+}
+
+void JoinSource::Lock(Context& ctx, Primary& primary, Copy& copy) {
+  RangeLock::Range range{.vtree = copy.key.vtree, .chunk = copy.key.chunk};
+  range.first_block = copy.drop ? 0 : static_cast<uint16_t>(copy.extent * wire::kBlocksPerExtent);
+  range.block_count = copy.drop ? wire::kBlocksPerChunk : wire::kBlocksPerExtent;
+  if (primary.locks_.Acquire(range, RangeLock::Mode::kExclusive,
+                             {copy.number, RangeLock::Owner::Kind::kCopy}, &copy.lock)) {
     OnLocked(ctx, primary, copy);
   }
 }
@@ -249,14 +290,6 @@ void JoinSource::OnLocked(Context& ctx, Primary& primary, Copy& copy) {
   } else {
     ReadExtent(ctx, primary, copy);
   }
-}
-
-std::optional<store::ChunkSummary> JoinSource::Summary(store::Store& store, const Primary& primary,
-                                                       const store::ChunkKey& key) const {
-  const std::vector<store::ChunkSummary> found =
-      store.List(primary.key_.slice, Before(key), base_.epoch, 1);
-  if (found.empty() || found.front().key != key) return std::nullopt;
-  return found.front();
 }
 
 void JoinSource::ReadExtent(Context& ctx, Primary& primary, Copy& copy) {
@@ -292,12 +325,35 @@ void JoinSource::OnCopyRead(Context& ctx, Primary& primary, const Op& op,
       copy->phase != Copy::Phase::kReading) {
     return;
   }
-  if (status != store::DoneStatus::kOk) {
-    Fail(ctx, primary, "a block of the source cannot be read");
-    primary.joining_.state = Follower::State::kStopped;
+  if (status == store::DoneStatus::kFailed) return;  // the device failed, and says so
+  if (status == store::DoneStatus::kCorrupt) {
+    const Repairs::Range range{.key = copy->key,
+                               .first_block = uint32_t{copy->extent} * wire::kBlocksPerExtent,
+                               .block_count = wire::kBlocksPerExtent};
+    copy->phase = Copy::Phase::kAwaitingRepair;
+    primary.Unlock(ctx, &copy->lock);
+    const bool again = std::exchange(copy->repaired, true);
+    if (!again &&
+        primary.repairs_.Start(ctx, primary, range, {Repairs::Waiter::Kind::kCopy, copy->number})) {
+      return;
+    }
+    FailForDamage(ctx, primary);
     return;
   }
   SendExtent(ctx, primary, *copy, op.target);
+}
+
+void JoinSource::FailForDamage(Context& ctx, Primary& primary) {
+  Fail(ctx, primary, "a block of the source is damaged, and there is no other copy to read");
+  primary.joining_.state = Follower::State::kStopped;
+}
+
+void JoinSource::OnRepaired(Context& ctx, Primary& primary, uint64_t number, bool good) {
+  Copy* copy = FindCopy(number);
+  if (copy == nullptr || copy->phase != Copy::Phase::kAwaitingRepair) return;
+  if (!good) return FailForDamage(ctx, primary);
+  copy->phase = Copy::Phase::kAwaitingLock;
+  Lock(ctx, primary, *copy);
 }
 
 void JoinSource::SendExtent(Context& ctx, Primary& primary, Copy& copy, const Slice& data) {
@@ -310,31 +366,19 @@ void JoinSource::SendExtent(Context& ctx, Primary& primary, Copy& copy, const Sl
                            .extent = copy.extent,
                            .present = copy.present};
   // Now, not at the time of the walk: a write between the two is in the data.
-  const std::optional<store::ChunkSummary> own = Summary(*store, primary, copy.key);
+  const std::optional<store::ChunkSummary> own =
+      FindChunk(*store, primary.key_.slice, copy.key, Epoch());
   message.modified_epoch = own.has_value() ? own->modified_epoch : primary.config_.epoch;
-  Slice payload = data;
-  const auto blocks = static_cast<uint32_t>(std::popcount(copy.present));
-  if (blocks > 0 && blocks < wire::kBlocksPerExtent) {
-    payload = ctx.node.resources.pool->Allocate(blocks * wire::kBlockBytes, BufferUse::kPeer);
-    if (payload.empty()) {
-      copy.phase = Copy::Phase::kAwaitingBuffer;
-      ctx.node.WakeAt(primary.key_, SaturatingAdd(ctx.now.boot, kPoolPause));
-      return;
-    }
-  }
-  uint32_t at = 0;
-  for (uint32_t block = 0; block < wire::kBlocksPerExtent; ++block) {
-    if ((copy.present >> block & 1) == 0) continue;
-    const auto from = data.span().subspan(size_t{block} * wire::kBlockBytes, wire::kBlockBytes);
-    message.block_crc[block] = Crc32c(from);
-    if (blocks < wire::kBlocksPerExtent) {
-      std::memcpy(payload.mutable_span().data() + at, from.data(), from.size());
-    }
-    at += wire::kBlockBytes;
+  std::optional<Slice> payload =
+      PackExtent(*ctx.node.resources.pool, data, copy.present, &message.block_crc);
+  if (!payload.has_value()) {
+    copy.phase = Copy::Phase::kAwaitingBuffer;
+    ctx.node.WakeAt(primary.key_, SaturatingAdd(ctx.now.boot, kPoolPause));
+    return;
   }
   copy.phase = Copy::Phase::kSent;
   copy.stream = next_stream_;
-  Push({.body = message, .payload = std::move(payload)});
+  Push({.body = message, .payload = std::move(*payload)});
   ++ctx.node.counters.extents_copied;
   ctx.node.MarkDirty(primary.key_);
 }
@@ -342,7 +386,7 @@ void JoinSource::SendExtent(Context& ctx, Primary& primary, Copy& copy, const Sl
 void JoinSource::SendDrop(Context& ctx, Primary& primary, Copy& copy) {
   store::Store* store = primary.StoreOf(ctx);
   if (store == nullptr) return;
-  if (Summary(*store, primary, copy.key).has_value()) {
+  if (FindChunk(*store, primary.key_.slice, copy.key, Epoch()).has_value()) {
     // Written since the walk found that this side lacks it. T has those writes, on top of extents
     // of its own that this side never had: zeroes under the writes, one extent after the other.
     const store::ChunkKey key = copy.key;
@@ -368,6 +412,7 @@ void JoinSource::Push(wire::Message message) {
   if (auto* extent = std::get_if<wire::CopyExtent>(&message.body)) extent->stream = stream;
   if (auto* drop = std::get_if<wire::DropChunk>(&message.body)) drop->stream = stream;
   if (auto* ids = std::get_if<wire::CopyRequests>(&message.body)) ids->stream = stream;
+  if (auto* cursor = std::get_if<wire::CopyCursor>(&message.body)) cursor->stream = stream;
   unacked_.push_back({.stream = stream, .message = std::move(message)});
 }
 
@@ -379,6 +424,7 @@ void JoinSource::SendStream(Context& ctx, Primary& primary) {
     if (unacked.sent) continue;
     if (auto* extent = std::get_if<wire::CopyExtent>(&unacked.message.body)) extent->after = after;
     if (auto* drop = std::get_if<wire::DropChunk>(&unacked.message.body)) drop->after = after;
+    if (auto* cursor = std::get_if<wire::CopyCursor>(&unacked.message.body)) cursor->after = after;
     ctx.effects.Send(primary.joining_.conn, unacked.message.body, unacked.message.payload);
     unacked.sent = true;
   }
@@ -398,7 +444,23 @@ void JoinSource::OnJoinAck(Context& ctx, Primary& primary, const wire::JoinAck& 
     std::erase_if(copies_, [](const Copy& copy) { return copy.number == 0; });
     primary.Progress(ctx, target);
   }
+  if (GivesUp(ctx, ack.status)) {
+    Fail(ctx, primary, "it has no room");
+    target.state = Follower::State::kStopped;
+    primary.Trim(ctx);
+    return;
+  }
   primary.Refused(ctx, target, ack.status);
+}
+
+// R24: before it is complete. Copies hold their ranges while they wait.
+bool JoinSource::GivesUp(Context& ctx, wire::Status status) {
+  if (status != wire::Status::kBusy || binding()) {
+    busy_since_ = kNever;
+    return false;
+  }
+  if (busy_since_ == kNever) busy_since_ = ctx.now.boot;
+  return ctx.now.boot - busy_since_ > kJoiningPatience;
 }
 
 void JoinSource::OnChangedReply(Context& ctx, Primary& primary, const wire::ChangedReply& reply,
@@ -418,9 +480,20 @@ void JoinSource::OnChangedReply(Context& ctx, Primary& primary, const wire::Chan
     return;
   }
   query_sent_ = false;
-  target_.assign(chunks.begin(), chunks.end());
-  if (!chunks.empty()) target_cursor_ = KeyOf(chunks.back());
+  const bool resumed = InResumedPart(target_cursor_);
   target_done_ = reply.more == 0;
+  for (const wire::ChangedChunk& chunk : chunks) {
+    if (resumed && KeyOf(chunk) > *resumed_to_) {
+      target_done_ = true;
+      break;
+    }
+    target_.push_back(chunk);
+  }
+  if (!target_.empty()) target_cursor_ = KeyOf(target_.back());
+  if (resumed && target_done_) {  // of this part; the other one follows
+    target_cursor_ = resumed_to_;
+    target_done_ = false;
+  }
   primary.Progress(ctx, primary.joining_);
 }
 

@@ -41,6 +41,7 @@ class JoinSource {
   void Advance(Context& ctx, Primary& primary);
   void OnLockGranted(Context& ctx, Primary& primary, uint64_t number);
   void OnCopyRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status);
+  void OnRepaired(Context& ctx, Primary& primary, uint64_t number, bool good);
   void OnJoinAck(Context& ctx, Primary& primary, const wire::JoinAck& ack);
   void OnChangedReply(Context& ctx, Primary& primary, const wire::ChangedReply& reply,
                       const Slice& payload);
@@ -52,17 +53,19 @@ class JoinSource {
   // Sent or not: locks are held for it.
   bool stream_owed() const { return !unacked_.empty() || query_sent_; }
   const JoinBase& base() const { return base_; }
-  void set_base(const JoinBase& base) { base_ = base; }
+  // `cursor`: of an earlier joining from which this one goes on; epoch 0: none.
+  void set_base(const JoinBase& base, const wire::JoinCursor& cursor);
   uint32_t progress_permille() const { return progress_; }
   std::string Dump() const;
 
  private:
   // One extent, or one chunk to drop, on its way.
   struct Copy {
-    enum class Phase : uint8_t { kAwaitingLock, kAwaitingBuffer, kReading, kSent };
+    enum class Phase : uint8_t { kAwaitingLock, kAwaitingBuffer, kReading, kAwaitingRepair, kSent };
     uint64_t number = 0;
     Phase phase = Phase::kAwaitingLock;
     bool drop = false;
+    bool repaired = false;  // once
     store::ChunkKey key;
     uint16_t extent = 0;
     uint16_t present = 0;
@@ -86,21 +89,30 @@ class JoinSource {
   void SendIds(Context& ctx, Primary& primary);
   void Walk(Context& ctx, Primary& primary);
   bool RefillWork(Context& ctx, Primary& primary);
+  void LoadOwnPage(const store::Store& store, SliceId slice);
+  bool PushCursor(Primary& primary);
+  bool InResumedPart(const std::optional<store::ChunkKey>& after) const;
+  bool IsResumed(const store::ChunkKey& key) const {
+    return resumed_to_.has_value() && key <= *resumed_to_;
+  }
+  Epoch BaseOf(bool resumed) const;
   void StartCopy(Context& ctx, Primary& primary, const store::ChunkKey& key, uint16_t extent,
                  bool drop);
+  void Lock(Context& ctx, Primary& primary, Copy& copy);
   void OnLocked(Context& ctx, Primary& primary, Copy& copy);
   void ReadExtent(Context& ctx, Primary& primary, Copy& copy);
-  // This side's own summary of the chunk now; nothing: it has no such chunk.
-  std::optional<store::ChunkSummary> Summary(store::Store& store, const Primary& primary,
-                                             const store::ChunkKey& key) const;
+  void FailForDamage(Context& ctx, Primary& primary);
   void SendExtent(Context& ctx, Primary& primary, Copy& copy, const Slice& data);
   void SendDrop(Context& ctx, Primary& primary, Copy& copy);
   void Push(wire::Message message);
+  bool GivesUp(Context& ctx, wire::Status status);
   void SendStream(Context& ctx, Primary& primary);
   Copy* FindCopy(uint64_t number);
 
   Phase phase_ = Phase::kIdle;
   JoinBase base_;
+  Epoch resumed_epoch_;
+  std::optional<store::ChunkKey> resumed_to_;
   std::string error_;
   uint64_t next_stream_ = 1;
   uint64_t next_copy_ = 1;
@@ -116,7 +128,10 @@ class JoinSource {
   std::optional<store::ChunkKey> own_cursor_;
   std::optional<store::ChunkKey> target_cursor_;
   std::optional<Work> work_;
+  std::optional<store::ChunkKey> walked_to_;  // of the last work begun
+  uint32_t since_cursor_ = 0;
   uint64_t walked_ = 0;
+  Instant busy_since_ = kNever;  // it refuses copies since
   uint32_t progress_ = 0;
 };
 

@@ -140,6 +140,17 @@ JoinBase FindJoinBase(const Lineage& target, Epoch target_in_sync,
   return {};
 }
 
+std::optional<EntryId> FindResumeEnd(const wire::JoinCursor& cursor,
+                                     std::span<const wire::HistoryItem> source_history) {
+  if (!cursor.epoch.valid()) return std::nullopt;
+  for (const wire::HistoryItem& item : source_history) {
+    if (item.epoch != cursor.epoch || item.issuer != cursor.issuer) continue;
+    if (cursor.after > item.end.seq) break;
+    return item.end;
+  }
+  return std::nullopt;
+}
+
 std::vector<store::Rename> RenamesOf(const TailPlan& plan, Epoch from, Epoch to) {
   std::vector<store::Rename> renames;
   renames.reserve(plan.count);

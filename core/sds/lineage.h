@@ -75,6 +75,12 @@ struct JoinBase {
 JoinBase FindJoinBase(const Lineage& target, Epoch target_in_sync,
                       std::span<const wire::HistoryItem> source_history);
 
+// A joining goes on where an earlier one of epoch c stopped: the target keeps what it got then, up
+// to the returned entry, at which c ended. Nothing: it does not. (What was copied behind an entry
+// above that end is void with it.)
+std::optional<EntryId> FindResumeEnd(const wire::JoinCursor& cursor,
+                                     std::span<const wire::HistoryItem> source_history);
+
 enum class Verdict : uint8_t { kOk, kSelfNeedsResync, kPeerNeedsResync };
 
 // What a start record does to the tail of one replica: the arguments of Store::StartEpoch.

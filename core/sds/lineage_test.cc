@@ -153,5 +153,21 @@ TEST(History, FromOutsideIsCheckedAndForgetsItsOldestItems) {
   EXPECT_EQ(lineage.history.back().epoch, Epoch(298));
 }
 
+TEST(FindResumeEnd, GoesOnOnlyBelowTheRecordedEndOfTheSameEpoch) {
+  const std::vector<wire::HistoryItem> history = {
+      {.epoch = Epoch(3), .issuer = 1, .end = {Epoch(3), Seq(4)}, .last = Seq(6)},
+      {.epoch = Epoch(5), .issuer = 2, .end = {Epoch(5), Seq(9)}, .last = Seq(9)}};
+  wire::JoinCursor cursor{.epoch = Epoch(3), .issuer = 1, .after = Seq(4)};
+  EXPECT_EQ(FindResumeEnd(cursor, history), (EntryId{Epoch(3), Seq(4)}));
+  cursor.after = Seq(5);  // that entry may be void, and what was copied behind it
+  EXPECT_EQ(FindResumeEnd(cursor, history), std::nullopt);
+  cursor.after = Seq(1);
+  cursor.issuer = 2;
+  EXPECT_EQ(FindResumeEnd(cursor, history), std::nullopt);
+  cursor.epoch = Epoch(4);
+  EXPECT_EQ(FindResumeEnd(cursor, history), std::nullopt);
+  EXPECT_EQ(FindResumeEnd({}, history), std::nullopt);
+}
+
 }  // namespace
 }  // namespace gabion::sds

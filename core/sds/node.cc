@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/bug.h"
 #include "core/sds/replica.h"
 
 namespace gabion::sds {
@@ -17,6 +18,29 @@ uint64_t FreeExtents(const store::Store& store) {
   const store::Capacity capacity = store.capacity();
   const uint64_t margin = std::min(capacity.extents_total / 16, kExtentMarginMax);
   return capacity.extents_free > margin ? capacity.extents_free - margin : 0;
+}
+
+uint64_t UnpromisedExtents(const Device& device) {
+  const uint64_t free = FreeExtents(*device.store);
+  return free > device.extents_promised ? free - device.extents_promised : 0;
+}
+
+uint64_t WindowBytes(const Device& device) {
+  const uint64_t share = device.store->capacity().log_bytes / 4 / std::max(1u, device.acting);
+  return std::min(device.store->slice_window_bytes(), std::max(share, kWindowBytesMin));
+}
+
+uint64_t LogRoom(const Device& device) {
+  if (PLANTED_BUG("R24-log-room-not-asked")) return UINT64_MAX;
+  const uint64_t room = device.store->append_room();
+  const uint64_t kept = device.store->capacity().log_bytes / 16;
+  return room > kept ? room - kept : 0;
+}
+
+uint64_t LogRoomForClients(const Device& device) {
+  const uint64_t room = LogRoom(device);
+  const uint64_t kept = device.store->capacity().log_bytes / 8;
+  return room > kept ? room - kept : 0;
 }
 
 Node::Node(const Options& the_options, const RoleResources& the_resources)
@@ -50,6 +74,13 @@ void Node::MarkDirty(const ReplicaKey& key) {
 void Node::MarkPrimariesDirty() {
   for (const auto& [key, replica] : replicas) {
     if (replica->primary != nullptr) MarkDirty(key);
+  }
+}
+
+// Space may have become free while nothing went to and fro.
+void Node::RefillCredits(Context& ctx) {
+  for (const auto& [key, replica] : replicas) {
+    if (replica->secondary != nullptr) replica->secondary->RefillCredits(ctx);
   }
 }
 

@@ -28,14 +28,29 @@ struct Replica;
 class Primary;
 class Secondary;
 
-// Free extents that new data may take: a part stays for what is on its way from all primaries.
+// Free extents that new data may take: a part stays for what new epochs carry over.
 uint64_t FreeExtents(const store::Store& store);
+// Less what is promised to primaries elsewhere (R24).
+uint64_t UnpromisedExtents(const Device& device);
+// Bytes of uncommitted entries that each slice on the device may have (R9, R24).
+uint64_t WindowBytes(const Device& device);
+// One of the largest requests.
+inline constexpr uint64_t kWindowBytesMin = wire::kDataBytesMax + 2 * wire::kBlockBytes;
+// Bytes, store::kAppendOverheadBytes for each entry included, that the log has room for (R24): a
+// part stays for what asks nobody (epoch starts, ids, the store's own records).
+uint64_t LogRoom(const Device& device);
+// The same for clients and copies: they leave another part to the replicates of other primaries,
+// so that two full logs cannot wait for each other.
+uint64_t LogRoomForClients(const Device& device);
 
 struct Counters {
   uint64_t writes = 0;
   uint64_t reads = 0;
   uint64_t refused = 0;
   uint64_t extents_copied = 0;
+  uint64_t blocks_repaired = 0;
+  uint64_t repairs_failed = 0;
+  uint64_t copies_differ = 0;  // extents in which both copies verify and differ
 };
 
 struct Node {
@@ -56,6 +71,9 @@ struct Node {
   OpTable ops;
   Counters counters;
   absl::btree_map<ReplicaKey, std::unique_ptr<Replica>> replicas;
+  // Replicas to forget, until that is durable; the operation that does it, 0: none, because the
+  // device is away.
+  absl::btree_map<ReplicaKey, uint64_t> drops;
   bool stopping = false;
 
   // ---- Work of this step
@@ -77,13 +95,18 @@ struct Node {
   void ArmCommitTimer(Context& ctx);
   void AddCommitPoint(ConnId conn, const wire::CommitItem& item);
 
+  void RefillCredits(Context& ctx);
+
   // ---- node_config.cc: what the configuration and the devices make of replicas
   // False: the update does not follow the last one.
   bool ApplyConfig(Context& ctx, const proto::ConfigUpdate& update);
   void OnDeviceChange(Context& ctx, DeviceId device);
   void Reconfigure(Context& ctx, SliceId slice);
   void DropReplica(Context& ctx, const ReplicaKey& key);
+  void CarryOutDrop(Context& ctx, const ReplicaKey& key);
+  void OnDropped(const Op& op, store::DoneStatus status);
   void EndReplicas(Context& ctx);
+  void CountActing();
   void AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat);
 
   // ---- node_clients.cc: requests

@@ -42,6 +42,12 @@ void EndPrimary(Context& ctx, Replica& replica, wire::Status status) {
   replica.primary.reset();
 }
 
+void EndSecondary(Context& ctx, Replica& replica) {
+  if (replica.secondary == nullptr) return;
+  replica.secondary->End(ctx);
+  replica.secondary.reset();
+}
+
 void Assign(Context& ctx, Replica& replica, const SliceConfig* config) {
   Node& node = ctx.node;
   const Part part = PartOf(node, config, replica.key.device);
@@ -52,7 +58,7 @@ void Assign(Context& ctx, Replica& replica, const SliceConfig* config) {
     EndPrimary(ctx, replica,
                node.stopping ? wire::Status::kUnavailable : wire::Status::kNotPrimary);
   }
-  if (part == Part::kNone || part == Part::kPrimary || newer) replica.secondary.reset();
+  if (part == Part::kNone || part == Part::kPrimary || newer) EndSecondary(ctx, replica);
   if (part == Part::kNone) return;
   if (config->epoch < replica.config.epoch) return;
   if (part == Part::kPrimary) {
@@ -66,6 +72,7 @@ void Assign(Context& ctx, Replica& replica, const SliceConfig* config) {
   if (replica.secondary == nullptr) {
     replica.secondary = std::make_unique<Secondary>(replica.key, *config, part == Part::kJoining,
                                                     replica.joined, ++node.last_instance);
+    replica.secondary->Begin(ctx);
   }
   if (part == Part::kJoining) replica.joined = config->epoch;
 }
@@ -75,13 +82,22 @@ void Assign(Context& ctx, Replica& replica, const SliceConfig* config) {
 bool Node::ApplyConfig(Context& ctx, const proto::ConfigUpdate& update) {
   Config::Changes changes;
   if (config.Apply(update, &changes) != Config::Outcome::kApplied) return false;
-  if (changes.devices) devices.Apply(ctx);
+  if (changes.devices) {
+    devices.Apply(ctx);
+    registration.RememberDevices(ctx);
+    absl::erase_if(
+        drops, [this](const auto& drop) { return !config.devices().contains(drop.first.device); });
+  }
+  if (update.full()) drops.clear();  // what is still wanted is named again
   for (const auto& [slice, device] : changes.dropped) DropReplica(ctx, {slice, device});
   for (const SliceId slice : changes.slices) Reconfigure(ctx, slice);
+  // R10: nobody admits anything of theirs here any more, and ids are consulted for nobody else.
+  for (const auto& [client, below] : changes.fenced_clients) DropClientIds(ctx, client, below);
   if (changes.clients) {
     sessions.OnClientsChanged(ctx);
     MarkPrimariesDirty();  // requests that waited for a snapshot number, or lost their mapping
   }
+  CountActing();
   peers.Update(ctx);
   return true;
 }
@@ -91,6 +107,7 @@ void Node::Reconfigure(Context& ctx, SliceId slice) {
   if (slice_config != nullptr) {
     const auto create = [&](const Member& member) {
       if (member.sds != self.sds || !member.device.valid()) return;
+      drops.erase(ReplicaKey{slice, member.device});
       std::unique_ptr<Replica>& replica = replicas[ReplicaKey{slice, member.device}];
       if (replica != nullptr) return;
       replica = std::make_unique<Replica>();
@@ -109,11 +126,23 @@ void Node::Reconfigure(Context& ctx, SliceId slice) {
 void Node::OnDeviceChange(Context& ctx, DeviceId device) {
   const Device* found = devices.Find(device);
   if (found == nullptr || found->store == nullptr) ops.DropDevice(device);
+  if (Device* up = devices.FindUp(device)) {
+    // Fences that were raised while it was away (R10).
+    for (const auto& [client, incarnation] : config.clients()) {
+      if (incarnation.valid()) up->store->DropClient(ctx.now, client, incarnation, Out(ctx));
+    }
+  }
+  std::vector<ReplicaKey> to_drop;
+  for (const auto& [key, operation] : drops) {
+    if (key.device == device) to_drop.push_back(key);
+  }
+  for (const ReplicaKey& key : to_drop) CarryOutDrop(ctx, key);
   std::vector<SliceId> slices;
   for (const auto& [key, replica] : replicas) {
     if (key.device == device) slices.push_back(key.slice);
   }
   for (const SliceId slice : slices) Reconfigure(ctx, slice);
+  CountActing();
   peers.Update(ctx);
   HeartbeatSoon(ctx);
 }
@@ -122,21 +151,51 @@ void Node::DropReplica(Context& ctx, const ReplicaKey& key) {
   const auto found = replicas.find(key);
   if (found != replicas.end()) {
     EndPrimary(ctx, *found->second, wire::Status::kNotPrimary);
+    EndSecondary(ctx, *found->second);
     replicas.erase(found);
   }
+  drops.try_emplace(key, 0);
+  CarryOutDrop(ctx, key);
+}
+
+// Now, or when the device is up.
+void Node::CarryOutDrop(Context& ctx, const ReplicaKey& key) {
+  uint64_t& operation = drops.at(key);
   Device* device = devices.FindUp(key.device);
-  if (device == nullptr || device->store->Find(key.slice) == nullptr) return;
-  ctx.Log(Severity::kInfo, absl::StrCat("slice ", ToString(key.slice), ": replica on device ",
-                                        ToString(key.device), " dropped"));
-  const store::Tag tag = ops.Add({.kind = OpKind::kMark, .replica = key});
+  if (device == nullptr) {
+    operation = 0;
+    if (PLANTED_BUG("drop-forgotten-while-device-opens")) drops.erase(key);
+    return;
+  }
+  if (operation != 0) return;
+  operation = ++last_instance;
+  if (device->store->Find(key.slice) != nullptr) {
+    ctx.Log(Severity::kInfo, absl::StrCat("slice ", ToString(key.slice), ": replica on device ",
+                                          ToString(key.device), " dropped"));
+  }
+  const store::Tag tag = ops.Add({.kind = OpKind::kDrop, .replica = key, .instance = operation});
   device->store->DropSlice(ctx.now, key.slice, tag, Out(ctx));
+}
+
+void Node::OnDropped(const Op& op, store::DoneStatus status) {
+  const auto found = drops.find(op.replica);
+  if (found == drops.end() || found->second != op.instance) return;
+  if (status == store::DoneStatus::kOk) drops.erase(found);
 }
 
 void Node::EndReplicas(Context& ctx) {
   for (auto& [key, replica] : replicas) {
     EndPrimary(ctx, *replica, wire::Status::kUnavailable);
-    replica->secondary.reset();
+    EndSecondary(ctx, *replica);
   }
+}
+
+void Node::CountActing() {
+  absl::btree_map<DeviceId, uint32_t> acting;
+  for (const auto& [key, replica] : replicas) {
+    if (replica->primary != nullptr || replica->secondary != nullptr) ++acting[key.device];
+  }
+  for (const auto& [id, device] : devices.devices()) devices.FindAny(id)->acting = acting[id];
 }
 
 void Node::AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat) {
@@ -150,6 +209,10 @@ void Node::AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat) {
     report->set_slice(key.slice.value());
     report->set_epoch(known->epoch.value());
     report->set_seen_epoch(replica->config.epoch.value());
+  }
+  for (const auto& [key, operation] : drops) {
+    heartbeat->add_undropped_slices(key.slice.value());
+    heartbeat->add_undropped_devices(key.device.value());
   }
 }
 

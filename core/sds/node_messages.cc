@@ -72,6 +72,15 @@ void Node::OnPeerMessage(Context& ctx, ConnId conn, const wire::Message& message
     const Status status = CheckPair(ids->pair, conn, &secondary);
     if (status == Status::kOk) return secondary->OnCopyRequests(ctx, conn, *ids, message.payload);
     ctx.effects.Send(conn, wire::JoinAck{.pair = ids->pair, .status = status});
+  } else if (const auto* cursor = std::get_if<wire::CopyCursor>(&message.body)) {
+    const Status status = CheckPair(cursor->pair, conn, &secondary);
+    if (status == Status::kOk) return secondary->OnCopyCursor(ctx, conn, *cursor);
+    ctx.effects.Send(conn, wire::JoinAck{.pair = cursor->pair, .status = status});
+  } else if (const auto* repair = std::get_if<wire::RepairQuery>(&message.body)) {
+    const Status status = CheckPair(repair->pair, conn, &secondary);
+    if (status == Status::kOk) return secondary->OnRepairQuery(ctx, conn, *repair);
+    ctx.effects.Send(
+        conn, wire::RepairReply{.pair = repair->pair, .number = repair->number, .status = status});
   } else if (const auto* changed = std::get_if<wire::ChangedQuery>(&message.body)) {
     const Status status = CheckPair(changed->pair, conn, &secondary);
     if (status == Status::kOk) return secondary->OnChangedQuery(ctx, conn, *changed);
@@ -102,6 +111,8 @@ void Node::OnFollowerMessage(Context& ctx, SdsId peer, const wire::Message& mess
     if (Primary* p = primary_of(join->pair)) p->OnJoinAck(ctx, *join);
   } else if (const auto* changed = std::get_if<wire::ChangedReply>(&message.body)) {
     if (Primary* p = primary_of(changed->pair)) p->OnChangedReply(ctx, *changed, message.payload);
+  } else if (const auto* repair = std::get_if<wire::RepairReply>(&message.body)) {
+    if (Primary* p = primary_of(repair->pair)) p->OnRepairReply(ctx, *repair, message.payload);
   }
 }
 

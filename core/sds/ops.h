@@ -36,13 +36,17 @@ enum class OpKind : uint8_t {
   kMergeRead,   // a: request
   kClientRead,  // a: request
   kCopyRead,    // a: number of the copy
+  kRepairRead,  // a: number of the repair
+  kRepairAppend,
   // Secondary and joining side.
   kFollowStart,
   kFollowAppend,  // a: seq
   kFetchRead,     // entry: what was asked
   kJoinAppend,    // a: stream number
+  kRepairServe,   // a: connection, b: number of the question
   // Either.
   kMark,  // a durable fact nobody waits for
+  kDrop,
 };
 
 struct Op {
@@ -51,6 +55,7 @@ struct Op {
   uint64_t instance = 0;  // of the Primary or Secondary that asked: another one ignores the answer
   Epoch epoch;
   uint64_t a = 0;
+  uint64_t b = 0;
   wire::EntryHeader entry;
   Slice target;
   std::array<uint32_t, wire::kDataBlocksMax> crc{};

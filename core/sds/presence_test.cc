@@ -75,9 +75,9 @@ TEST(Presence, IsRefusedWhereAReadIs) {
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
   const ConnId client = Client(cluster, 0);
-  EXPECT_EQ(cluster.StatusOf(cluster.AskPresence(client, 4)), Status::kOk);
-  EXPECT_EQ(cluster.StatusOf(cluster.AskPresence(client, 5)), Status::kOutOfRange)
-      << "the volume has four chunks";
+  EXPECT_EQ(cluster.StatusOf(cluster.AskPresence(client, 16)), Status::kOk);
+  EXPECT_EQ(cluster.StatusOf(cluster.AskPresence(client, 17)), Status::kOutOfRange)
+      << "the volume has sixteen chunks";
   EXPECT_EQ(cluster.StatusOf(cluster.AskPresence(client, 1, /*reign=*/1)), Status::kWrongReign);
   EXPECT_EQ(cluster.StatusOf(cluster.AskPresence(client, 1, /*reign=*/99)), Status::kUnavailable);
   cluster.SetLease(0, false);

@@ -66,6 +66,7 @@ bool Primary::IsFollowerOf(SdsId sds, DeviceId device) const {
 }
 
 void Primary::End(Context& ctx, wire::Status status) {
+  repairs_.Release(ctx, *this);
   std::vector<SlotTag> mine;
   ctx.node.requests.ForEach([&](SlotTag tag, Request& request) {
     if (request.replica == key_) mine.push_back(tag);
@@ -95,6 +96,10 @@ void Primary::OnChangedReply(Context& ctx, const wire::ChangedReply& reply, cons
   if (FindFollower(reply.pair) == &joining_) join_.OnChangedReply(ctx, *this, reply, payload);
 }
 
+void Primary::OnRepairReply(Context& ctx, const wire::RepairReply& reply, const Slice& payload) {
+  if (FindFollower(reply.pair) == &secondary_) repairs_.OnReply(ctx, *this, reply, payload);
+}
+
 void Primary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
   ctx.node.MarkDirty(key_);
   switch (op.kind) {
@@ -104,6 +109,8 @@ void Primary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
       return OnMergeRead(ctx, op, status);
     case OpKind::kCopyRead:
       return join_.OnCopyRead(ctx, *this, op, status);
+    case OpKind::kRepairRead:
+      return repairs_.OnBlockRead(ctx, *this, op, status);
     case OpKind::kLoadEntry:
       return OnEntryLoaded(ctx, op, status);
     default:
@@ -114,6 +121,8 @@ void Primary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
     case OpKind::kAppend:
       durable_ordinal_ = std::max(durable_ordinal_, op.a);
       return;
+    case OpKind::kRepairAppend:
+      return repairs_.OnAppended(ctx, *this, op);
     case OpKind::kAdopt:
       if (op.epoch == config_.epoch && phase_ == Phase::kAwaitingAdopt) BeginFetch(ctx, plan_);
       return;
@@ -132,19 +141,28 @@ void Primary::Advance(Context& ctx) {
   Commit(ctx);
   granting_.swap(granted_);
   for (const RangeLock::Owner& owner : granting_) {
-    if (owner.is_copy) {
-      join_.OnLockGranted(ctx, *this, owner.number);
-    } else {
-      OnLockGranted(ctx, SlotTag(owner.number));
+    switch (owner.kind) {
+      case RangeLock::Owner::Kind::kRequest:
+        OnLockGranted(ctx, SlotTag(owner.number));
+        break;
+      case RangeLock::Owner::Kind::kCopy:
+        join_.OnLockGranted(ctx, *this, owner.number);
+        break;
+      case RangeLock::Owner::Kind::kRepair:
+        repairs_.OnLockGranted(ctx, *this, owner.number);
+        break;
     }
   }
   granting_.clear();
+  repairs_.Advance(ctx, *this);
   AdmitQueued(ctx);
   write_waits_ = false;
+  short_of_log_ = false;
   for (size_t left = ready_.size(); left > 0; --left) {
     const SlotTag tag = ready_.pop_front();
     if (!TryAdmit(ctx, tag)) ready_.push_back(tag);
   }
+  if (!short_of_log_) secondary_.short_since = kNever;
   Pump(ctx, secondary_);
   Pump(ctx, joining_);
   join_.Advance(ctx, *this);
@@ -216,8 +234,10 @@ std::string Primary::Dump() const {
       " epoch ", ToString(config_.epoch), " reign ", ToString(config_.reign), " committed ",
       committed_seq(), " last ", last_seq(), " in flight ", log_.size() - committed_count_,
       " queued ", queued_.size(), " ready ", ready_.size(), " reading ", reads_active_, " locks ",
-      locks_.held_or_waiting(), follower_text("secondary", secondary_),
-      secondary_absent() ? ", secondary absent" : "", follower_text("joining", joining_),
+      locks_.held_or_waiting(),
+      repairs_.size() == 0 ? "" : absl::StrCat(" repairs ", repairs_.size()),
+      follower_text("secondary", secondary_), secondary_absent() ? ", secondary absent" : "",
+      follower_text("joining", joining_),
       join_.phase() == JoinSource::Phase::kIdle ? "" : absl::StrCat(" (", join_.Dump(), ")"));
 }
 
@@ -229,6 +249,7 @@ uint64_t Primary::StateHash() const {
     hash =
         mix64(hash + follower->sent * 3 + follower->acked) + static_cast<uint64_t>(follower->state);
   }
+  hash = mix64(hash + repairs_.size() * 19);
   return mix64(hash + static_cast<uint64_t>(join_.phase()) + locks_.held_or_waiting() * 17);
 }
 

@@ -28,6 +28,7 @@
 #include "core/sds/lineage.h"
 #include "core/sds/ops.h"
 #include "core/sds/range_lock.h"
+#include "core/sds/repair.h"
 #include "core/sds/requests.h"
 
 namespace gabion::sds {
@@ -47,9 +48,13 @@ struct Follower {
   Lineage lineage;      // kTailKnown and later: what it said
   Epoch in_sync_epoch;  // as it said
   uint64_t in_sync_issuer = 0;
-  uint64_t sent = 0;   // seq of this epoch
-  uint64_t acked = 0;  // durable there
-  uint64_t free_extents = 0;
+  uint64_t sent = 0;             // seq of this epoch
+  uint64_t acked = 0;            // durable there
+  wire::Credits credits;         // R24: what it promised in this epoch
+  uint64_t extents_used = 0;     // of them
+  Instant short_since = kNever;  // a write waits for credits since
+  Instant ask_at = kNever;       // for what it can promise now: not before
+  bool probing = false;          // it had no room: one entry at a time until it takes one
   uint64_t commit_told = 0;
   ConnId conn;                    // connection that carried what was sent
   bool asked = false;             // the question of this state was sent on `conn`
@@ -71,6 +76,9 @@ struct InFlight {
   RangeLock::Handle lock;
   SlotTag request;       // who waits for it; none: nobody
   uint64_t ordinal = 0;  // of its append; 0: durable with the epoch's start
+  // Follower::extents_used with it, of the secondary and of the joining member.
+  uint64_t extents_secondary = 0;
+  uint64_t extents_joining = 0;
   ConfigVersion admitted_at;
 };
 
@@ -115,6 +123,7 @@ class Primary {
   void OnReplicateAck(Context& ctx, const wire::ReplicateAck& ack);
   void OnJoinAck(Context& ctx, const wire::JoinAck& ack);
   void OnChangedReply(Context& ctx, const wire::ChangedReply& reply, const Slice& payload);
+  void OnRepairReply(Context& ctx, const wire::RepairReply& reply, const Slice& payload);
   void OnDone(Context& ctx, const Op& op, store::DoneStatus status);
 
   // Does everything that can be done now. Called whenever something changed.
@@ -139,6 +148,7 @@ class Primary {
 
  private:
   friend class JoinSource;
+  friend class Repairs;
 
   void MaybeRelease(Context& ctx);
 
@@ -161,6 +171,9 @@ class Primary {
   void PumpEntries(Context& ctx, Follower& follower);
   void SendEpochStart(Context& ctx, Follower& follower);
   bool Refused(Context& ctx, Follower& follower, wire::Status status);
+  void TakeCredits(Follower& follower, const wire::Credits& credits);
+  // A write waits for them: asks again when nothing is on its way that would bring them.
+  void AskCredits(Context& ctx, Follower& follower);
   void Retry(Context& ctx, Follower& follower);
   void Progress(Context& ctx, Follower& follower);
   void LoadEntry(Context& ctx, InFlight& entry, size_t index);
@@ -174,11 +187,18 @@ class Primary {
   bool FinishMerge(Context& ctx, Request& request);
   // True when the request is no longer waiting: admitted, answered or refused.
   bool TryAdmit(Context& ctx, SlotTag tag);
-  // False: wait, or be refused when `refusal` says why.
-  bool HasRoom(Context& ctx, const wire::EntryHeader& header, uint64_t bytes,
+  // False: wait, or be refused when `refusal` says why. `extents`: what the entry newly takes.
+  bool HasRoom(Context& ctx, const wire::EntryHeader& header, uint64_t bytes, uint64_t extents,
                wire::Status* refusal);
+  // R24. False: not now; `full`: and no answer that is on its way will change that.
+  bool HasCredits(const Follower& follower, uint64_t extents, bool* full) const;
+  // The same for `bytes` of its log, behind all that it may not have received yet.
+  bool HasLogCredits(const Follower& follower, uint64_t bytes) const;
+  // False: the write waits. A member that has no room for too long is given up.
+  bool JoiningHasCredits(Context& ctx, uint64_t bytes, uint64_t extents, wire::Status* refusal);
   wire::EntryHeader HeaderOf(Context& ctx, const Request& request) const;
-  void Append(Context& ctx, SlotTag tag, Request& request, const wire::EntryHeader& header);
+  void Append(Context& ctx, SlotTag tag, Request& request, const wire::EntryHeader& header,
+              uint64_t extents);
   bool DurableEverywhere(const InFlight& entry) const;
   void Commit(Context& ctx);
   void CommitEntry(Context& ctx, InFlight& entry);
@@ -188,6 +208,10 @@ class Primary {
   // ---- reads.cc (and presence.cc)
   void BeginRead(Context& ctx, SlotTag tag, Request& request);
   void OnClientRead(Context& ctx, const Op& op, store::DoneStatus status);
+  // What the request reads is damaged: it waits for a repair and begins again, or fails.
+  void Repair(Context& ctx, SlotTag tag, Request& request);
+  enum class Repaired : uint8_t { kGood, kBad, kNotTried };
+  void OnRepaired(Context& ctx, SlotTag tag, Repaired outcome);
 
   store::Store* StoreOf(Context& ctx) const;
   void DropEntry(Context& ctx, InFlight& entry);
@@ -214,7 +238,9 @@ class Primary {
   Instant opened_at_{};
   bool released_ = false;
   Epoch ahead_;               // a later one than the configured that a member started; 0: none
-  bool write_waits_ = false;  // for an absent member
+  bool write_waits_ = false;   // for an absent member
+  bool short_of_log_ = false;  // in this step a write waits for room in somebody's log
+  Instant room_at_ = kNever;   // when a write that waits for room in its own log tries again
 
   // Opening.
   Lineage self_;
@@ -241,6 +267,7 @@ class Primary {
   Follower secondary_;
   Follower joining_;
   JoinSource join_;
+  Repairs repairs_;
 
   RangeLock locks_;
   std::vector<RangeLock::Owner> granted_;
@@ -254,6 +281,9 @@ class Primary {
 
 const char* ToString(Primary::Phase phase);
 const char* ToString(Follower::State state);
+
+// A joining member that owes an answer, or has no room, for so long is given up (R24).
+inline constexpr Duration kJoiningPatience = std::chrono::seconds(1);
 
 // Room that a log entry takes in a window besides its payload.
 inline constexpr uint64_t kEntryOverheadBytes = 512;

@@ -20,12 +20,13 @@ class RangeLock {
     uint16_t block_count = 0;
   };
   enum class Mode : uint8_t { kShared, kExclusive };
-  // Whom to wake: a request by its tag, or a copy of a joining by its number.
+  // Whom to wake: a request by its tag, a copy of a joining or a repair by its number.
   struct Owner {
-    Owner(uint64_t the_number = 0, bool copy = false)  // NOLINT: a tag is an owner
-        : number(the_number), is_copy(copy) {}
+    enum class Kind : uint8_t { kRequest, kCopy, kRepair };
+    Owner(uint64_t the_number = 0, Kind the_kind = Kind::kRequest)  // NOLINT: a tag is an owner
+        : number(the_number), kind(the_kind) {}
     uint64_t number;
-    bool is_copy;
+    Kind kind;
     friend bool operator==(const Owner&, const Owner&) = default;
   };
 

@@ -2,6 +2,7 @@
 // until the data has been read (R5).
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "core/base/bug.h"
 #include "core/base/checksum.h"
 #include "core/sds/node.h"
@@ -49,9 +50,10 @@ void Primary::OnClientRead(Context& ctx, const Op& op, store::DoneStatus status)
   ctx.node.outstanding.Remove(request->admitted_at);
   Unlock(ctx, &request->lock);
   ctx.node.MarkDirty(key_);
+  if (status == store::DoneStatus::kCorrupt) return Repair(ctx, tag, *request);
   Status answer = Status::kOk;
   if (status != store::DoneStatus::kOk) {
-    answer = Status::kIoError;
+    answer = Status::kUnavailable;  // the device is gone: another copy takes over, or it comes back
   } else if (!ctx.node.lease.Valid(ctx.now) && !PLANTED_BUG("R5-read-without-lease")) {
     answer = Status::kNoLease;
   } else if (request->target.reign != config_.reign && !PLANTED_BUG("reign-not-checked")) {
@@ -73,6 +75,42 @@ void Primary::OnClientRead(Context& ctx, const Op& op, store::DoneStatus status)
     ctx.node.AnswerRead(ctx, tag, Status::kOk, config_.reign, std::move(data), request->crc);
   }
   ctx.node.requests.Erase(tag);
+}
+
+void Primary::Repair(Context& ctx, SlotTag tag, Request& request) {
+  Unlock(ctx, &request.lock);
+  request.phase = RequestPhase::kRepairing;
+  request.read_damaged = false;
+  request.merge_first = request.merge_last = Slice();
+  const Repairs::Range range{.key = {.vtree = request.target.vtree,
+                                     .version = ctx.node.VersionOf(request.target.volume),
+                                     .chunk = request.target.chunk},
+                             .first_block = request.first_block,
+                             .block_count = request.block_count};
+  ctx.node.MarkDirty(key_);
+  if (!request.repaired &&
+      repairs_.Start(ctx, *this, range, {Repairs::Waiter::Kind::kRequest, tag.value()})) {
+    return;
+  }
+  ctx.Log(Severity::kError,
+          absl::StrCat("slice ", ToString(key_.slice), ": blocks ", range.first_block, " to ",
+                       range.first_block + range.block_count - 1, " of chunk ", range.key.chunk,
+                       " of V-tree ", ToString(range.key.vtree), " are damaged on device ",
+                       ToString(key_.device), ", and there is no other copy to read"));
+  Refuse(ctx, tag, Status::kIoError);
+}
+
+void Primary::OnRepaired(Context& ctx, SlotTag tag, Repaired outcome) {
+  Request* request = ctx.node.requests.Find(tag);
+  if (request == nullptr || request->phase != RequestPhase::kRepairing) return;
+  if (outcome == Repaired::kBad) {
+    Refuse(ctx, tag, Status::kIoError);
+    return;
+  }
+  if (outcome == Repaired::kGood) request->repaired = true;
+  request->phase = RequestPhase::kQueued;
+  queued_.push_back(tag);
+  ctx.node.MarkDirty(key_);
 }
 
 }  // namespace gabion::sds

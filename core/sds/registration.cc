@@ -16,7 +16,11 @@ namespace gabion::sds {
 
 namespace {
 
-constexpr uint32_t kRecordVersion = 1;
+constexpr uint32_t kRecordVersion = 2;
+constexpr uint32_t kPathBytesMax = 4096;
+constexpr size_t kRecordBytesMax = 64 << 10;
+// A device that does not answer must not keep the others away. It is looked at before it is used.
+constexpr Duration kMarkingMax = std::chrono::seconds(3);
 constexpr Duration kMdmSilenceMin = std::chrono::seconds(1);
 
 std::vector<std::byte> Encode(const Identity& identity) {
@@ -27,6 +31,11 @@ std::vector<std::byte> Encode(const Identity& identity) {
   writer.Of(identity.sds);
   writer.Of(identity.incarnation);
   writer.U64(identity.generation);
+  for (const KnownDevice& device : identity.devices) {
+    if (bytes.size() + device.path.size() > kRecordBytesMax) break;  // opened when they are named
+    writer.Of(device.id);
+    writer.SizedText(device.path);
+  }
   return bytes;
 }
 
@@ -38,6 +47,10 @@ std::optional<Identity> Decode(std::span<const std::byte> bytes) {
   identity.sds = reader.As<SdsId>();
   identity.incarnation = reader.As<Incarnation>();
   identity.generation = reader.U64();
+  while (reader.ok() && reader.remaining() > 0) {
+    const auto id = reader.As<DeviceId>();
+    identity.devices.push_back({.id = id, .path = std::string(reader.SizedText(kPathBytesMax))});
+  }
   if (!reader.done()) return std::nullopt;
   return identity;
 }
@@ -50,12 +63,16 @@ const char* ToString(Registration::State state) {
       return "starting";
     case Registration::State::kRaising:
       return "raising its incarnation";
+    case Registration::State::kMarking:
+      return "marking its devices";
     case Registration::State::kConnecting:
       return "connecting to the MDM";
     case Registration::State::kRegistering:
       return "registering";
     case Registration::State::kRegistered:
       return "registered";
+    case Registration::State::kEnding:
+      return "ending";
     case Registration::State::kFailed:
       return "failed";
   }
@@ -82,11 +99,49 @@ void Registration::OnStateDiskDone(Context& ctx, const DiskDoneEvent& event) {
     return;
   }
   if (progress.opened) OnOpened(ctx);
-  if (state_ == State::kRaising && journal_.durable_sequence() >= awaited_record_) {
-    state_ = State::kConnecting;
-    link_.Start(ctx.now, {.role = wire::PeerRole::kMdm, .addresses = ctx.node.options.mdms},
-                ctx.effects);
+  if (journal_.durable_sequence() < awaited_record_) return;
+  if (state_ == State::kRaising) {
+    state_ = State::kMarking;
+    ctx.effects.SetTimer(TimerOf(TimerKind::kMarking), SaturatingAdd(ctx.now.boot, kMarkingMax));
+    ctx.node.devices.OpenKnown(ctx);
+  } else if (state_ == State::kEnding) {
+    state_ = State::kFailed;
+    ctx.effects.Exit(why_ending_);
   }
+}
+
+void Registration::AdvanceMarking(Context& ctx, bool late) {
+  if (state_ != State::kMarking || !(late || ctx.node.devices.all_marked())) return;
+  ctx.effects.CancelTimer(TimerOf(TimerKind::kMarking));
+  state_ = State::kConnecting;
+  link_.Start(ctx.now, {.role = wire::PeerRole::kMdm, .addresses = ctx.node.options.mdms},
+              ctx.effects);
+}
+
+// Nothing of this incarnation acts any more.
+void Registration::StopActing(Context& ctx) {
+  ctx.node.stopping = true;
+  ctx.node.RefuseUnadmitted(ctx, wire::Status::kUnavailable);
+  ctx.node.EndReplicas(ctx);
+  ctx.node.lease.GiveUp();
+  Disconnect(ctx);
+}
+
+void Registration::OnNewerIncarnation(Context& ctx, Incarnation newer, const std::string& why) {
+  if (state_ == State::kEnding || state_ == State::kFailed) return;
+  StopActing(ctx);
+  // The next run goes on from there.
+  ctx.node.self.incarnation = std::max(ctx.node.self.incarnation, newer);
+  why_ending_ = absl::StrCat(why, ". Started again it takes a higher one");
+  state_ = State::kEnding;
+  Save(ctx);
+}
+
+void Registration::RememberDevices(Context& ctx) {
+  std::vector<KnownDevice> wanted = ctx.node.config.WantedDevices();
+  if (wanted == ctx.node.self.devices) return;
+  ctx.node.self.devices = std::move(wanted);
+  Save(ctx);
 }
 
 void Registration::OnOpened(Context& ctx) {
@@ -105,6 +160,9 @@ void Registration::OnOpened(Context& ctx) {
   journal_.ForgetRecovered();
   ctx.node.self = newest.value_or(Identity());
   ctx.node.self.incarnation = ctx.node.self.incarnation.next();
+  ctx.node.self.run = mix64(ctx.node.options.entropy ^
+                            mix64(static_cast<uint64_t>(ctx.now.boot.time_since_epoch().count()))) |
+                      1;
   state_ = State::kRaising;
   Save(ctx);
   ctx.Log(Severity::kInfo, absl::StrCat("incarnation ", ToString(ctx.node.self.incarnation)));
@@ -165,7 +223,8 @@ void Registration::Register(Context& ctx) {
   for (const Address& address : ctx.node.options.addresses) {
     message->add_addresses(address.ToString());
   }
-  message->set_holds_state_lock(ctx.node.options.holds_state_lock);
+  message->set_state_lock(ctx.node.options.state_lock);
+  message->set_run(ctx.node.self.run);
   message->set_generation_seen(ctx.node.self.generation);
   ctx.node.devices.AddReports(message);
   Send(ctx, management);
@@ -217,6 +276,12 @@ void Registration::OnMessage(Context& ctx, const wire::Message& message) {
 void Registration::OnReply(Context& ctx, const proto::SdsRegisterReply& reply) {
   if (state_ != State::kRegistering) return;
   std::string error = reply.error();
+  if (!error.empty() && reply.superseded()) {
+    StopActing(ctx);
+    state_ = State::kFailed;
+    ctx.effects.Exit(std::move(error), /*for_good=*/true);
+    return;
+  }
   Identity& self = ctx.node.self;
   if (error.empty() && (reply.cluster() == 0 || reply.sds() == 0 || reply.lease_ms() == 0)) {
     error = "the MDM's answer names no cluster, no id or no lease";

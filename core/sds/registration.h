@@ -1,16 +1,20 @@
 // This process and the active MDM: identity, registration, heartbeats (replication.md, R1, R6,
 // R22).
 //
-//   journal opened -> incarnation raised -> durable -> link dialled -> SdsRegister -> kRegistered
+//   journal opened -> incarnation raised -> durable -> on all known devices -> link dialled
+//   -> SdsRegister -> kRegistered
 //
-// The incarnation is durable before any connection is made.
+// The incarnation is durable, there and on the devices, before any connection is made. One that has
+// been used before (the state directory is an old copy, or another process has it) ends this run.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/base/ids.h"
 #include "core/role/link.h"
+#include "core/sds/config.h"
 #include "core/sds/context.h"
 #include "core/sds/sds.h"
 #include "core/store/journal.h"
@@ -23,6 +27,8 @@ struct Identity {
   SdsId sds;
   Incarnation incarnation;
   uint64_t generation = 0;  // highest of the repository seen (R23)
+  std::vector<KnownDevice> devices;
+  uint64_t run = 0;  // of this run alone; not remembered
 };
 
 class Registration {
@@ -30,9 +36,11 @@ class Registration {
   enum class State : uint8_t {
     kStarting,
     kRaising,
+    kMarking,
     kConnecting,
     kRegistering,
     kRegistered,
+    kEnding,  // what was learnt becomes durable, then this run ends
     kFailed
   };
 
@@ -46,6 +54,13 @@ class Registration {
   void OnDisconnected(Context& ctx, const DisconnectedEvent& event);
   void OnLinkTimer(Context& ctx);
   void OnHeartbeatTimer(Context& ctx);
+  // After each step: goes on when the devices carry the incarnation, or at the latest when the
+  // timer says so.
+  void AdvanceMarking(Context& ctx, bool late);
+  // A device was used by this incarnation of another run, or by a higher one.
+  void OnNewerIncarnation(Context& ctx, Incarnation newer, const std::string& why);
+  // The configuration may name other devices now.
+  void RememberDevices(Context& ctx);
   bool OwnsConn(ConnId conn) const;
   void OnMessage(Context& ctx, const wire::Message& message);
 
@@ -71,11 +86,13 @@ class Registration {
   void OnGrant(Context& ctx, const proto::SdsGrant& grant);
   void Send(Context& ctx, const proto::Management& management);
   void LostMdm(Context& ctx);
+  void StopActing(Context& ctx);
 
   State state_ = State::kStarting;
   store::Journal journal_;
   uint64_t awaited_record_ = 0;
   Link link_;
+  std::string why_ending_;
   std::string said_;  // last refusal, so that it is logged once
   Duration lease_{};
   Duration heartbeat_ = std::chrono::milliseconds(200);

@@ -20,6 +20,7 @@ enum class RequestPhase : uint8_t {
   kQueued,        // its slice does not serve yet, or its snapshot number is not known yet
   kAwaitingLock,  // an overlapping request is before it
   kMerging,       // the rest of its partial blocks is being read
+  kRepairing,     // blocks that it reads were damaged
   kReady,         // waits for room, or for a member that is away
   kReading,       // admitted read
   kInFlight,      // admitted write
@@ -42,9 +43,11 @@ struct Request {
   uint16_t block_count = 0;
   RangeLock::Handle lock;
   uint32_t reads_pending = 0;
-  bool read_failed = false;
-  bool merged = false;  // `data` is whole blocks, `crc` theirs
-  Slice data;           // the client's bytes; once merged, whole blocks; of a read, its target
+  bool read_failed = false;   // the device is gone
+  bool read_damaged = false;  // blocks do not match their checksums
+  bool repaired = false;      // once; what is damaged again stays so
+  bool merged = false;        // `data` is whole blocks, `crc` theirs
+  Slice data;  // the client's bytes; once merged, whole blocks; of a read, its target
   Slice merge_first;
   Slice merge_last;
   std::array<uint32_t, wire::kDataBlocksMax + 1> crc{};  // of the pieces; once merged, of blocks

@@ -16,8 +16,11 @@ struct Options {
   std::string name;  // as added by `gabion sds add`
   std::vector<Address> mdms;
   std::vector<Address> addresses;  // announced to others: where this SDS listens
-  bool holds_state_lock = true;    // the host holds the exclusive lock of the state directory (R22)
-  uint32_t requests_max = 1024;    // client requests in this process, waiting ones included
+  // Names the lock of the state directory that this process holds (R22, SdsRegister in
+  // core/wire/management.proto). Empty: none.
+  std::string state_lock = "lock";
+  uint64_t entropy = 0;          // another one in each run of the program
+  uint32_t requests_max = 1024;  // client requests in this process, waiting ones included
   uint32_t connections_max = 4096;
   Duration unreachable = std::chrono::milliseconds(500);  // peer silent: report MEMBER_NEEDED
   uint64_t log_bytes = 0;                       // of devices that it formats; 0: the store decides

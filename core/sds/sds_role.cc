@@ -111,6 +111,7 @@ void SdsRole::On(Context& ctx, const TimerEvent& event) {
   switch (KindOf(event.tag)) {
     case TimerKind::kHeartbeat:
       node_.MarkPrimariesDirty();  // silence is looked for at this pace
+      node_.RefillCredits(ctx);
       return node_.registration.OnHeartbeatTimer(ctx);
     case TimerKind::kLease:
       if (!node_.lease.Valid(ctx.now)) node_.RefuseUnadmitted(ctx, wire::Status::kNoLease);
@@ -130,6 +131,8 @@ void SdsRole::On(Context& ctx, const TimerEvent& event) {
       return node_.devices.OnRetryTimer(ctx, index);
     case TimerKind::kPeerLink:
       return node_.peers.OnTimer(ctx, index);
+    case TimerKind::kMarking:
+      return node_.registration.AdvanceMarking(ctx, /*late=*/true);
   }
 }
 
@@ -187,6 +190,7 @@ void SdsRole::Settle(Context& ctx) {
     if (stop_ != Stop::kNo) AdvanceStop(ctx, /*late=*/false);
     if (node_.done.empty() && node_.dirty.empty()) break;
   }
+  node_.registration.AdvanceMarking(ctx, /*late=*/false);
   if (node_.heartbeat_soon) {
     node_.heartbeat_soon = false;
     if (stop_ != Stop::kClosing) node_.registration.SendHeartbeat(ctx, /*hand_back=*/false);
@@ -202,6 +206,8 @@ void SdsRole::OnDone(Context& ctx, const store::Done& done) {
     case OpKind::kDeviceFormat:
     case OpKind::kDeviceClose:
       return node_.devices.OnDone(ctx, op, done.status);
+    case OpKind::kDrop:
+      return node_.OnDropped(op, done.status);
     case OpKind::kNone:
     case OpKind::kMark:
       return;
@@ -212,6 +218,9 @@ void SdsRole::OnDone(Context& ctx, const store::Done& done) {
     case OpKind::kMergeRead:
     case OpKind::kClientRead:
     case OpKind::kCopyRead:
+    case OpKind::kRepairRead:
+    case OpKind::kRepairAppend:
+    case OpKind::kRepairServe:
     case OpKind::kFollowStart:
     case OpKind::kFollowAppend:
     case OpKind::kFetchRead:
@@ -306,7 +315,8 @@ std::string SdsRole::Dump() const {
       node_.sessions.size(), ", violations ", node_.sessions.violations(), ", operations ",
       node_.ops.live(), "\n  writes ", node_.counters.writes, ", reads ", node_.counters.reads,
       ", refused ", node_.counters.refused, ", extents copied ", node_.counters.extents_copied,
-      "\n");
+      ", blocks repaired ", node_.counters.blocks_repaired, ", repairs failed ",
+      node_.counters.repairs_failed, ", copies that differ ", node_.counters.copies_differ, "\n");
   for (const auto& [id, device] : node_.devices.devices()) {
     absl::StrAppend(&text, "  device ", ToString(id), " ", device.config.path, " ",
                     ToString(device.phase), device.error.empty() ? "" : ": ", device.error, "\n");

@@ -1,7 +1,6 @@
 #include "core/sds/secondary.h"
 
 #include <algorithm>
-#include <bit>
 #include <utility>
 #include <vector>
 
@@ -9,12 +8,21 @@
 #include "core/base/bug.h"
 #include "core/base/mix.h"
 #include "core/sds/entry_check.h"
+#include "core/sds/extent_data.h"
 #include "core/sds/lineage.h"
 #include "core/sds/node.h"
 
 namespace gabion::sds {
 
 using wire::Status;
+
+namespace {
+
+// Extents promised to one primary. The least is what the largest request may touch.
+constexpr uint64_t kExtentCreditsMin = wire::kDataBlocksMax / wire::kBlocksPerExtent + 1;
+constexpr uint64_t kExtentCreditsMax = 128;
+
+}  // namespace
 
 const char* ToString(Secondary::Phase phase) {
   switch (phase) {
@@ -49,7 +57,7 @@ store::Store* Secondary::StoreOf(Context& ctx) const {
 void Secondary::OnTailQuery(Context& ctx, ConnId conn, const wire::TailQuery&) {
   store::Store* store = StoreOf(ctx);
   if (store == nullptr) return;
-  wire::TailReply reply{.pair = Pair(), .free_extents = FreeExtents(*store)};
+  wire::TailReply reply{.pair = Pair()};
   Slice payload;
   if (const store::SliceFacts* facts = store->Find(key_.slice)) {
     const Lineage lineage = LineageOf(*facts);
@@ -63,6 +71,7 @@ void Secondary::OnTailQuery(Context& ctx, ConnId conn, const wire::TailQuery&) {
     if (!facts->needs_resync) {
       reply.in_sync_epoch = facts->in_sync_epoch;
       reply.in_sync_issuer = facts->in_sync_issuer;
+      reply.cursor = facts->cursor;
     } else if (!joining_ && joined_ != facts->started_epoch) {
       reply.status = Status::kNeedsResync;
     }
@@ -113,7 +122,8 @@ void Secondary::ReplyStart(Context& ctx, ConnId conn, Status status) {
   ctx.effects.Send(conn, wire::EpochStartReply{.pair = Pair(),
                                                .held_count = static_cast<uint32_t>(
                                                    std::min<uint64_t>(durable_, UINT32_MAX)),
-                                               .status = status});
+                                               .status = status,
+                                               .credits = Promise(ctx)});
 }
 
 void Secondary::OnEpochStart(Context& ctx, ConnId conn, const wire::EpochStart& start,
@@ -189,7 +199,9 @@ void Secondary::StartJoining(Context& ctx, const wire::EpochStart& start,
   if (const store::SliceFacts* facts = store->Find(key_.slice)) {
     const Epoch in_sync = facts->needs_resync ? Epoch() : facts->in_sync_epoch;
     const JoinBase base = FindJoinBase(LineageOf(*facts), in_sync, history);
-    end = base.end;
+    // What an earlier joining brought stays, when the source goes on from there.
+    const wire::JoinCursor cursor = facts->needs_resync ? wire::JoinCursor() : facts->cursor;
+    end = FindResumeEnd(cursor, history).value_or(base.end);
     // What is taken as common from now on: not more, whatever history this joining leaves behind.
     if (base.epoch < facts->in_sync_epoch) {
       const store::Tag mark = ctx.node.ops.Add({.kind = OpKind::kMark, .replica = key_});
@@ -230,10 +242,10 @@ void Secondary::OnReplicate(Context& ctx, ConnId conn, const wire::Replicate& me
     return;
   }
   const auto refuse = [&](Status status) {
-    ctx.effects.Send(conn, wire::ReplicateAck{.pair = Pair(),
-                                              .durable = Seq(durable_),
-                                              .free_extents = FreeExtents(*store),
-                                              .status = status});
+    ctx.effects.Send(
+        conn,
+        wire::ReplicateAck{
+            .pair = Pair(), .durable = Seq(durable_), .credits = Promise(ctx), .status = status});
   };
   if (phase_ != Phase::kFollowing) return refuse(Status::kBehind);
   if (seq > received_ + 1) return refuse(Status::kBehind);
@@ -247,11 +259,17 @@ void Secondary::OnReplicate(Context& ctx, ConnId conn, const wire::Replicate& me
     }
     header.id.seq = Seq(received_ + 1);
   }
+  // The primary knew of room that others have taken since: it comes again.
+  if (LogRoom(*ctx.node.devices.FindUp(key_.device)) <
+      payload.size() + store::kAppendOverheadBytes) {
+    return refuse(Status::kBusy);
+  }
   if (header.kind == wire::EntryKind::kWrite &&
       store->ExtentsNeeded(key_.slice, header) > store->capacity().extents_free) {
     return refuse(Status::kNoSpace);
   }
   ++received_;
+  OnCreditsUsed(ctx, message.extents_used);
   const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kFollowAppend,
                                            .replica = key_,
                                            .instance = instance_,
@@ -280,10 +298,16 @@ void Secondary::OnCommitPoint(Context& ctx, EntryId commit_point) {
 // ---- Joining
 // ---------------------------------------------------------------------------------------
 
-bool Secondary::TakeStream(Context& ctx, ConnId conn, uint64_t stream) {
+bool Secondary::TakeStream(Context& ctx, ConnId conn, uint64_t stream, uint64_t payload_bytes) {
   conn_ = conn;
   if (phase_ == Phase::kFollowing && joining_ && stream == stream_received_ + 1) {
-    return true;
+    if (LogRoomForClients(*ctx.node.devices.FindUp(key_.device)) >=
+        payload_bytes + store::kAppendOverheadBytes) {
+      return true;
+    }
+    ctx.effects.Send(
+        conn, wire::JoinAck{.pair = Pair(), .stream = stream_durable_, .status = Status::kBusy});
+    return false;
   }
   if (phase_ == Phase::kFollowing && stream <= stream_received_) {
     join_ack_owed_ = true;  // it came again after a reconnect
@@ -310,7 +334,8 @@ EntryId Secondary::AfterOf(EntryId after) const {
 }
 
 bool Secondary::IsFull(Context& ctx, ConnId conn, uint64_t extents) {
-  if (StoreOf(ctx)->capacity().extents_free >= extents) return false;
+  // What is promised to primaries is not for copies.
+  if (UnpromisedExtents(*ctx.node.devices.FindUp(key_.device)) >= extents) return false;
   ctx.effects.Send(
       conn, wire::JoinAck{.pair = Pair(), .stream = stream_durable_, .status = Status::kNoSpace});
   return true;
@@ -319,28 +344,23 @@ bool Secondary::IsFull(Context& ctx, ConnId conn, uint64_t extents) {
 void Secondary::OnCopyExtent(Context& ctx, ConnId conn, const wire::CopyExtent& copy,
                              const Slice& payload) {
   store::Store* store = StoreOf(ctx);
-  if (store == nullptr || !TakeStream(ctx, conn, copy.stream)) return;
-  const auto blocks = static_cast<uint32_t>(std::popcount(copy.present));
-  std::vector<uint32_t> crc;
-  crc.reserve(wire::kBlocksPerExtent);
-  for (uint32_t block = 0; block < wire::kBlocksPerExtent; ++block) {
-    if ((copy.present >> block & 1) != 0) crc.push_back(copy.block_crc[block]);
-  }
-  if (copy.extent >= wire::kExtentsPerChunk || payload.size() != blocks * wire::kBlockBytes ||
-      !copy.vtree.valid() || !ChecksumsMatch(payload, crc)) {
+  if (store == nullptr || !TakeStream(ctx, conn, copy.stream, payload.size())) return;
+  if (copy.extent >= wire::kExtentsPerChunk || !copy.vtree.valid() ||
+      !ValidExtent(payload, copy.present, copy.block_crc)) {
     ctx.node.sessions.Violation(ctx, conn, "a copy that makes no sense");
     return;
   }
-  if (IsFull(ctx, conn, blocks == 0 ? 0 : 1)) return;
+  if (IsFull(ctx, conn, copy.present == 0 ? 0 : 1)) return;
   const store::ChunkKey chunk{.vtree = copy.vtree, .version = copy.version, .chunk = copy.chunk};
   const store::Tag tag = StreamOp(ctx);
   store->AppendCopy(ctx.now, key_.slice, chunk, copy.extent, copy.present, copy.modified_epoch,
-                    AfterOf(copy.after), payload, crc, tag, ctx.node.Out(ctx));
+                    AfterOf(copy.after), payload, PackedCrcs(copy.block_crc, copy.present), tag,
+                    ctx.node.Out(ctx));
 }
 
 void Secondary::OnDropChunk(Context& ctx, ConnId conn, const wire::DropChunk& drop) {
   store::Store* store = StoreOf(ctx);
-  if (store == nullptr || !TakeStream(ctx, conn, drop.stream)) return;
+  if (store == nullptr || !TakeStream(ctx, conn, drop.stream, 0)) return;
   const store::ChunkKey chunk{.vtree = drop.vtree, .version = drop.version, .chunk = drop.chunk};
   const store::Tag tag = StreamOp(ctx);
   store->AppendDrop(ctx.now, key_.slice, chunk, AfterOf(drop.after), tag, ctx.node.Out(ctx));
@@ -349,7 +369,7 @@ void Secondary::OnDropChunk(Context& ctx, ConnId conn, const wire::DropChunk& dr
 void Secondary::OnCopyRequests(Context& ctx, ConnId conn, const wire::CopyRequests& ids,
                                const Slice& payload) {
   store::Store* store = StoreOf(ctx);
-  if (store == nullptr || !TakeStream(ctx, conn, ids.stream)) return;
+  if (store == nullptr || !TakeStream(ctx, conn, ids.stream, payload.size())) return;
   std::vector<wire::RequestRecord> records;
   if (!ParseList(payload, ids.count, &records)) {
     ctx.node.sessions.Violation(ctx, conn, "request ids that make no sense");
@@ -357,6 +377,20 @@ void Secondary::OnCopyRequests(Context& ctx, ConnId conn, const wire::CopyReques
   }
   const store::Tag tag = StreamOp(ctx);
   store->AppendRequests(ctx.now, key_.slice, records, tag, ctx.node.Out(ctx));
+}
+
+void Secondary::OnCopyCursor(Context& ctx, ConnId conn, const wire::CopyCursor& cursor) {
+  store::Store* store = StoreOf(ctx);
+  if (store == nullptr || !TakeStream(ctx, conn, cursor.stream, 0)) return;
+  const store::Tag tag = StreamOp(ctx);
+  store->SetCursor(ctx.now, key_.slice,
+                   {.epoch = config_.epoch,
+                    .issuer = config_.issuer,
+                    .after = AfterOf(cursor.after).seq,
+                    .vtree = cursor.vtree,
+                    .version = cursor.version,
+                    .chunk = cursor.chunk},
+                   tag, ctx.node.Out(ctx));
 }
 
 void Secondary::OnChangedQuery(Context& ctx, ConnId conn, const wire::ChangedQuery& query) {
@@ -391,10 +425,133 @@ void Secondary::OnChangedQuery(Context& ctx, ConnId conn, const wire::ChangedQue
                    std::move(payload));
 }
 
+// ---- Read repair of the primary's copy
+
+void Secondary::OnRepairQuery(Context& ctx, ConnId conn, const wire::RepairQuery& query) {
+  store::Store* store = StoreOf(ctx);
+  if (store == nullptr) return;
+  wire::RepairReply reply{.pair = Pair(), .number = query.number};
+  const uint32_t first = uint32_t{query.extent} * wire::kBlocksPerExtent;
+  if (joining_ || query.extent >= wire::kExtentsPerChunk) {
+    reply.status = Status::kWrongEpoch;  // what joins is no good copy
+  } else if (phase_ != Phase::kFollowing || query.after.epoch != config_.epoch ||
+             query.after.seq.value() > received_) {
+    reply.status = Status::kBehind;
+  }
+  if (reply.status != Status::kOk) {
+    ctx.effects.Send(conn, reply);
+    return;
+  }
+  Slice target = ctx.node.resources.pool->Allocate(wire::kExtentBytes, BufferUse::kPeer);
+  if (target.empty()) {
+    reply.status = Status::kBusy;
+    ctx.effects.Send(conn, reply);
+    return;
+  }
+  const store::ChunkKey chunk{.vtree = query.vtree, .version = query.version, .chunk = query.chunk};
+  const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kRepairServe,
+                                           .replica = key_,
+                                           .instance = instance_,
+                                           .epoch = config_.epoch,
+                                           .a = conn.value(),
+                                           .b = query.number,
+                                           .entry = {.vtree = query.vtree,
+                                                     .version = query.version,
+                                                     .chunk = query.chunk,
+                                                     .first_block = static_cast<uint16_t>(first)},
+                                           .target = std::move(target)});
+  store->Read(ctx.now, key_.slice, chunk, first, wire::kBlocksPerExtent,
+              ctx.node.ops.At(tag).target, tag, ctx.node.Out(ctx));
+}
+
+void Secondary::OnRepairRead(Context& ctx, const Op& op, store::DoneStatus status) {
+  const store::Store* store = StoreOf(ctx);
+  const ConnId conn(op.a);
+  if (store == nullptr || !ctx.node.sessions.IsReady(conn)) return;
+  wire::RepairReply reply{.pair = Pair(), .number = op.b};
+  Slice payload;
+  if (status != store::DoneStatus::kOk) {
+    reply.status = Status::kIoError;
+  } else {
+    // The primary holds the range: nothing has changed since the read began.
+    const store::ChunkKey chunk{
+        .vtree = op.entry.vtree, .version = op.entry.version, .chunk = op.entry.chunk};
+    reply.present = static_cast<uint16_t>(
+        store->Present(key_.slice, chunk, op.entry.first_block, wire::kBlocksPerExtent));
+    const std::optional<Slice> packed =
+        PackExtent(*ctx.node.resources.pool, op.target, reply.present, &reply.block_crc);
+    if (packed.has_value()) {
+      payload = *packed;
+    } else {
+      reply.status = Status::kBusy;
+      reply.present = 0;
+      reply.block_crc = {};
+    }
+  }
+  ctx.effects.Send(conn, reply, std::move(payload));
+}
+
+// ---- Credits (R24)
+
+void Secondary::Begin(Context& ctx) {
+  Device* device = ctx.node.devices.FindAny(key_.device);
+  CHECK(device != nullptr);
+  ++device->followers;
+}
+
+void Secondary::End(Context& ctx) {
+  Device* device = ctx.node.devices.FindAny(key_.device);
+  CHECK(device != nullptr);
+  CHECK_GT(device->followers, 0u);
+  --device->followers;
+  device->extents_promised -= extents_limit_ - extents_used_;
+  extents_used_ = extents_limit_;
+}
+
+wire::Credits Secondary::Promise(Context& ctx) {
+  Device* device = ctx.node.devices.FindUp(key_.device);
+  if (device == nullptr) return {.extents_limit = extents_limit_};
+  const uint64_t own = extents_limit_ - extents_used_;
+  const uint64_t free = FreeExtents(*device->store);
+  const uint64_t others = device->extents_promised - own;
+  const uint64_t available = free > others ? free - others : 0;
+  // Half of what is left, shared by all, so that whoever comes later finds some, too; at the end
+  // what one request may need.
+  const uint64_t share = std::min(available / 2 / device->followers, kExtentCreditsMax);
+  const uint64_t wanted = std::max(share, std::min(available, kExtentCreditsMin));
+  if (wanted > own) {
+    extents_limit_ += wanted - own;
+    device->extents_promised += wanted - own;
+  }
+  return {.extents_limit = extents_limit_,
+          .window_bytes = WindowBytes(*device),
+          .log_bytes = LogRoom(*device)};
+}
+
+// An epoch's first entries may have been admitted before it gave credits: they count, too.
+void Secondary::OnCreditsUsed(Context& ctx, uint64_t extents_used) {
+  if (extents_used <= extents_used_) return;
+  Device* device = ctx.node.devices.FindUp(key_.device);
+  CHECK(device != nullptr);
+  device->extents_promised -= std::min(extents_used, extents_limit_) - extents_used_;
+  extents_limit_ = std::max(extents_limit_, extents_used);
+  extents_used_ = extents_used;
+}
+
+void Secondary::RefillCredits(Context& ctx) {
+  if (phase_ != Phase::kFollowing || extents_limit_ - extents_used_ >= kExtentCreditsMin) return;
+  const uint64_t before = extents_limit_;
+  Promise(ctx);
+  if (extents_limit_ == before) return;
+  ack_owed_ = true;
+  ctx.node.MarkDirty(key_);
+}
+
 // ---- Completions
 // -----------------------------------------------------------------------------------
 
 void Secondary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
+  if (op.kind == OpKind::kRepairServe) return OnRepairRead(ctx, op, status);
   if (op.kind == OpKind::kFetchRead) {
     wire::FetchReply reply{.pair = Pair(), .entry = op.entry};
     if (status != store::DoneStatus::kOk) reply.status = Status::kIoError;
@@ -434,9 +591,8 @@ void Secondary::Advance(Context& ctx) {
   store::Store* store = StoreOf(ctx);
   const bool reachable = ctx.node.sessions.IsReady(conn_);
   if (store != nullptr && reachable && ack_owed_) {
-    ctx.effects.Send(
-        conn_, wire::ReplicateAck{
-                   .pair = Pair(), .durable = Seq(durable_), .free_extents = FreeExtents(*store)});
+    ctx.effects.Send(conn_, wire::ReplicateAck{
+                                .pair = Pair(), .durable = Seq(durable_), .credits = Promise(ctx)});
   }
   if (reachable && join_ack_owed_) {
     ctx.effects.Send(conn_, wire::JoinAck{.pair = Pair(), .stream = stream_durable_});
@@ -447,6 +603,7 @@ void Secondary::Advance(Context& ctx) {
 }
 
 void Secondary::CheckInvariants(const Node&) const {
+  CHECK_LE(extents_used_, extents_limit_);
   CHECK_LE(durable_, received_);
   CHECK_LE(stream_durable_, stream_received_);
   CHECK(phase_ == Phase::kFollowing || stream_received_ == 0);
@@ -462,6 +619,7 @@ std::string Secondary::Dump() const {
 uint64_t Secondary::StateHash() const {
   uint64_t hash = mix64(config_.epoch.value() + static_cast<uint64_t>(phase_));
   hash = mix64(hash + received_ * 3 + durable_);
+  hash = mix64(hash + extents_limit_ * 7 + extents_used_);
   return mix64(hash + stream_received_ * 5 + stream_durable_);
 }
 

@@ -34,8 +34,16 @@ class Secondary {
   void OnDropChunk(Context& ctx, ConnId conn, const wire::DropChunk& drop);
   void OnCopyRequests(Context& ctx, ConnId conn, const wire::CopyRequests& ids,
                       const Slice& payload);
+  void OnCopyCursor(Context& ctx, ConnId conn, const wire::CopyCursor& cursor);
   void OnChangedQuery(Context& ctx, ConnId conn, const wire::ChangedQuery& query);
+  void OnRepairQuery(Context& ctx, ConnId conn, const wire::RepairQuery& query);
   void OnDone(Context& ctx, const Op& op, store::DoneStatus status);
+
+  // R24: what it promises to the primary is counted at its device, from here to there.
+  void Begin(Context& ctx);
+  void End(Context& ctx);
+  // Tells the primary when there is room again after there was little.
+  void RefillCredits(Context& ctx);
 
   // Sends the acknowledgements that became due.
   void Advance(Context& ctx);
@@ -51,14 +59,18 @@ class Secondary {
 
  private:
   wire::PairHeader Pair() const;
+  // What the primary may take from now on, with what is free now.
+  wire::Credits Promise(Context& ctx);
+  void OnCreditsUsed(Context& ctx, uint64_t extents_used);
+  void OnRepairRead(Context& ctx, const Op& op, store::DoneStatus status);
   store::Store* StoreOf(Context& ctx) const;
   void StartInSync(Context& ctx, ConnId conn, const wire::EpochStart& start,
                    std::span<const wire::HistoryItem> history);
   void StartJoining(Context& ctx, const wire::EpochStart& start,
                     std::span<const wire::HistoryItem> history);
   void ReplyStart(Context& ctx, ConnId conn, wire::Status status);
-  // True: the message is the next of the stream. Else it was answered.
-  bool TakeStream(Context& ctx, ConnId conn, uint64_t stream);
+  // True: the message is the next of the stream, and there is room for it. Else it was answered.
+  bool TakeStream(Context& ctx, ConnId conn, uint64_t stream, uint64_t payload_bytes);
   store::Tag StreamOp(Context& ctx);
   EntryId AfterOf(EntryId after) const;
   bool IsFull(Context& ctx, ConnId conn, uint64_t extents);
@@ -74,6 +86,8 @@ class Secondary {
   uint64_t durable_ = 0;
   uint64_t stream_received_ = 0;
   uint64_t stream_durable_ = 0;
+  uint64_t extents_limit_ = 0;  // R24; what lies above `used` is in Device::extents_promised
+  uint64_t extents_used_ = 0;
   bool ack_owed_ = false;
   bool join_ack_owed_ = false;
 };

@@ -13,16 +13,16 @@ namespace {
 
 constexpr DeviceIndex kDisk{1};
 constexpr uint64_t kCluster = 77;
-constexpr uint64_t kVolumeBytes = 4 << 20;
+constexpr uint64_t kVolumeBytes = 16 << 20;
 
 }  // namespace
 
-TestCluster::TestCluster(size_t nodes) : nodes_(nodes) {
-  for (size_t i = 0; i < nodes; ++i) {
+TestCluster::TestCluster(std::vector<uint64_t> disk_bytes) : nodes_(disk_bytes.size()) {
+  for (size_t i = 0; i < nodes_.size(); ++i) {
     nodes_[i].state = std::make_unique<store::TestDisk>(
         store::TestDisk::Options{.device = DeviceIndex::kState, .size_bytes = 1 << 20});
     nodes_[i].disk = std::make_unique<store::TestDisk>(
-        store::TestDisk::Options{.device = kDisk, .size_bytes = 96 << 20});
+        store::TestDisk::Options{.device = kDisk, .size_bytes = disk_bytes[i]});
     Start(i);
   }
   Run(std::chrono::milliseconds(500));
@@ -193,6 +193,7 @@ void TestCluster::OnMdmMessage(size_t node, ConnId conn, const wire::Message& me
   CHECK(management.has_value());
   if (management->has_sds_register()) {
     host.incarnation = management->sds_register().incarnation();
+    host.registered_devices = static_cast<size_t>(management->sds_register().devices_size());
     proto::Management reply;
     proto::SdsRegisterReply* body = reply.mutable_sds_register_reply();
     body->set_cluster(kCluster);
@@ -279,6 +280,31 @@ void TestCluster::Step(size_t node, const Event& event) {
   host.role->Step({.boot = now_, .wall = WallTime(now_.time_since_epoch())}, event, effects);
   host.role->CheckInvariants();
   CarryOut(node, effects);
+  if (!effects.exit) return;
+  host.exit_reason = effects.exit_reason;
+  Kill(node);
+}
+
+std::vector<std::byte> TestCluster::StateImage(size_t node) const {
+  const std::span<const std::byte> bytes = nodes_[node].state->bytes();
+  return {bytes.begin(), bytes.end()};
+}
+
+void TestCluster::PutStateBack(size_t node, const std::vector<std::byte>& image) {
+  nodes_[node].state->Overwrite(0, image);
+}
+
+size_t TestCluster::Rot(size_t node, uint8_t stamp) {
+  store::TestDisk& disk = *nodes_[node].disk;
+  const std::span<const std::byte> bytes = disk.bytes();
+  std::vector<uint64_t> found;
+  for (uint64_t at = 0; at < bytes.size(); at += wire::kBlockBytes) {
+    const std::span<const std::byte> block = bytes.subspan(at, wire::kBlockBytes);
+    if (std::all_of(block.begin(), block.end(), [&](std::byte b) { return b == std::byte{stamp}; }))
+      found.push_back(at);
+  }
+  for (const uint64_t at : found) disk.FlipBit((at + 1234) * 8 + 3);
+  return found.size();
 }
 
 void TestCluster::CarryOut(size_t node, Effects& effects) {
@@ -404,21 +430,25 @@ bool TestCluster::Open(ConnId conn) const { return pipes_.contains(conn); }
 void TestCluster::SendRaw(ConnId conn, wire::Message message) { Deliver(conn, std::move(message)); }
 
 uint64_t TestCluster::Write(ConnId conn, uint8_t stamp, const Io& io) {
-  Slice payload = pool_.Allocate(io.length_bytes);
-  std::memset(payload.mutable_span().data(), stamp, io.length_bytes);
+  Slice payload;
+  if (io.kind == wire::EntryKind::kWrite) {
+    payload = pool_.Allocate(io.length_bytes);
+    std::memset(payload.mutable_span().data(), stamp, io.length_bytes);
+  }
   wire::WriteRequest request{.target = {.volume = VolumeId(kTestVolume),
                                         .vtree = VtreeId(kTestVtree),
                                         .slice = SliceId(kTestSlice),
                                         .reign = Reign(io.reign == 0 ? reign_ : io.reign),
+                                        .chunk = io.chunk,
                                         .offset_bytes = io.offset_bytes,
                                         .length_bytes = io.length_bytes},
                              .tag = ++last_tag_,
                              .snap_number = SnapNumber(1),
                              .request = RequestId(io.request == 0 ? ++last_request_ : io.request),
                              .low_water = RequestId(1),
-                             .kind = wire::EntryKind::kWrite};
+                             .kind = io.kind};
   uint32_t at = 0;
-  for (size_t piece = 0; at < io.length_bytes; ++piece) {
+  for (size_t piece = 0; at < payload.size(); ++piece) {
     const uint32_t size = std::min(wire::kBlockBytes - (io.offset_bytes + at) % wire::kBlockBytes,
                                    io.length_bytes - at);
     request.piece_crc[piece] = Crc32c(payload.span().subspan(at, size));
@@ -435,6 +465,7 @@ uint64_t TestCluster::Read(ConnId conn, const Io& io) {
                                                 .vtree = VtreeId(kTestVtree),
                                                 .slice = SliceId(kTestSlice),
                                                 .reign = Reign(io.reign == 0 ? reign_ : io.reign),
+                                                .chunk = io.chunk,
                                                 .offset_bytes = io.offset_bytes,
                                                 .length_bytes = io.length_bytes},
                                      .tag = ++last_tag_}});

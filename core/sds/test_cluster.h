@@ -24,7 +24,9 @@ inline constexpr uint64_t kTestClient = 9;
 
 class TestCluster {
  public:
-  explicit TestCluster(size_t nodes);
+  explicit TestCluster(size_t nodes) : TestCluster(std::vector<uint64_t>(nodes, 96 << 20)) {}
+  // Sizes of the devices.
+  explicit TestCluster(std::vector<uint64_t> disk_bytes);
 
   // SDS `node` has id node + 1 and one device of id 101 + node.
   static uint64_t DeviceOf(size_t node) { return 101 + node; }
@@ -35,6 +37,15 @@ class TestCluster {
   // The process ends; what the disks were doing is lost, what they hold stays.
   void Kill(size_t node);
   void Restart(size_t node);
+  // Why the process ended by itself; empty while it has not.
+  const std::string& exit_reason(size_t node) const { return nodes_[node].exit_reason; }
+  // The state directory as it is, and an old copy put back.
+  std::vector<std::byte> StateImage(size_t node) const;
+  void PutStateBack(size_t node, const std::vector<std::byte>& image);
+  uint64_t incarnation(size_t node) const { return nodes_[node].incarnation; }
+  size_t registered_devices(size_t node) const { return nodes_[node].registered_devices; }
+  // Damages every block on the device that is filled with `stamp`; how many.
+  size_t Rot(size_t node, uint8_t stamp);
   bool alive(size_t node) const { return nodes_[node].role != nullptr; }
   // Messages between SDSs, to and from this one, wait until it is healed.
   void CutPeers(size_t node, bool cut) { nodes_[node].cut = cut; }
@@ -67,6 +78,8 @@ class TestCluster {
     uint32_t length_bytes = 4096;
     uint64_t request = 0;  // 0: the next
     uint64_t reign = 0;    // 0: the present
+    uint32_t chunk = 0;
+    wire::EntryKind kind = wire::EntryKind::kWrite;
   };
   uint64_t Write(ConnId conn, uint8_t stamp, const Io& io);
   uint64_t Read(ConnId conn, const Io& io);
@@ -103,6 +116,8 @@ class TestCluster {
     bool lease = true;
     bool cut = false;
     proto::SdsHeartbeat heartbeat;
+    std::string exit_reason;
+    size_t registered_devices = 0;  // that the last registration named
   };
   struct Pipe {
     int from = 0;  // node, or kMdm, or kClient

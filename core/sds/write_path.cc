@@ -13,6 +13,12 @@ namespace gabion::sds {
 
 using wire::Status;
 
+namespace {
+
+constexpr Duration kRoomPause = std::chrono::milliseconds(10);
+
+}  // namespace
+
 bool Primary::MayAdmit(Context& ctx) const {
   return serving() && !config_.release && !released_ && !ctx.node.stopping;
 }
@@ -113,12 +119,13 @@ bool Primary::TryAdmit(Context& ctx, SlotTag tag) {
   }
   const wire::EntryHeader header = HeaderOf(ctx, *request);
   Status refusal = Status::kOk;
-  if (!HasRoom(ctx, header, request->data.size(), &refusal)) {
+  const uint64_t extents = store->ExtentsNeeded(key_.slice, header);
+  if (!HasRoom(ctx, header, request->data.size(), extents, &refusal)) {
     if (refusal == Status::kOk) return false;
     Refuse(ctx, tag, refusal);
     return true;
   }
-  Append(ctx, tag, *request, header);
+  Append(ctx, tag, *request, header, extents);
   return true;
 }
 
@@ -134,10 +141,12 @@ void Primary::BeginMerge(Context& ctx, SlotTag tag, Request& request) {
   const bool first = request.target.offset_bytes % wire::kBlockBytes != 0;
   const bool last =
       request.end_bytes() % wire::kBlockBytes != 0 && !(first && request.block_count == 1);
-  if (first)
+  if (first) {
     request.merge_first = ctx.node.resources.pool->Allocate(wire::kBlockBytes, BufferUse::kPeer);
-  if (last)
+  }
+  if (last) {
     request.merge_last = ctx.node.resources.pool->Allocate(wire::kBlockBytes, BufferUse::kPeer);
+  }
   if ((first && request.merge_first.empty()) || (last && request.merge_last.empty())) {
     Refuse(ctx, tag, Status::kBusy);
     return;
@@ -165,13 +174,18 @@ void Primary::OnMergeRead(Context& ctx, const Op& op, store::DoneStatus status) 
   Request* request = ctx.node.requests.Find(tag);
   if (request == nullptr || request->phase != RequestPhase::kMerging) return;
   --request->reads_pending;
-  if (status != store::DoneStatus::kOk) request->read_failed = true;
+  if (status == store::DoneStatus::kCorrupt) request->read_damaged = true;
+  if (status == store::DoneStatus::kFailed) request->read_failed = true;
   const bool is_first = op.entry.first_block == request->first_block &&
                         request->target.offset_bytes % wire::kBlockBytes != 0;
   (is_first ? request->merge_first : request->merge_last) = op.target;
   if (request->reads_pending > 0) return;
-  if (request->read_failed) {
-    Refuse(ctx, tag, Status::kIoError);
+  if (request->read_failed) {  // the other copy takes over, or this one comes back
+    Refuse(ctx, tag, Status::kUnavailable);
+    return;
+  }
+  if (request->read_damaged) {
+    Repair(ctx, tag, *request);
     return;
   }
   if (!FinishMerge(ctx, *request)) {
@@ -231,28 +245,115 @@ wire::EntryHeader Primary::HeaderOf(Context& ctx, const Request& request) const 
           .kind = request.kind};
 }
 
+namespace {
+
+// The most that the entry can newly take anywhere: a joining member may lack what this side has.
+uint64_t ExtentsTouched(const wire::EntryHeader& header) {
+  if (header.kind != wire::EntryKind::kWrite) return 0;
+  const uint32_t last = header.first_block + header.block_count - 1u;
+  return last / wire::kBlocksPerExtent - header.first_block / wire::kBlocksPerExtent + 1;
+}
+
+}  // namespace
+
+bool Primary::HasCredits(const Follower& follower, uint64_t extents, bool* full) const {
+  *full = false;
+  if (PLANTED_BUG("R24-no-extent-credits")) return true;
+  if (extents == 0 || follower.extents_used + extents <= follower.credits.extents_limit) {
+    return true;
+  }
+  // An answer brings what it can promise then. Without one on its way that is all there is.
+  *full = follower.acked >= last_seq();
+  return false;
+}
+
+bool Primary::HasLogCredits(const Follower& follower, uint64_t bytes) const {
+  // What it has not acknowledged is not committed, or kept for it. Some of that is there already,
+  // and counted twice until the next answer.
+  const bool joining = &follower == &joining_;
+  const uint64_t count = joining ? log_.size() : log_.size() - committed_count_;
+  const uint64_t on_the_way =
+      (joining ? retained_bytes_ : uncommitted_bytes_) + count * store::kAppendOverheadBytes;
+  return on_the_way + bytes <= follower.credits.log_bytes;
+}
+
+bool Primary::JoiningHasCredits(Context& ctx, uint64_t bytes, uint64_t extents, Status* refusal) {
+  if (!joining_.active() || join_.phase() == JoinSource::Phase::kFailed) return true;
+  bool full = false;
+  const bool fits_log = HasLogCredits(joining_, bytes);
+  if (fits_log && HasCredits(joining_, extents, &full)) {
+    joining_.short_since = kNever;
+    return true;
+  }
+  short_of_log_ = short_of_log_ || !fits_log;
+  AskCredits(ctx, joining_);
+  if (join_.binding()) {  // R19: only an epoch ends it now
+    if (full) *refusal = Status::kNoSpace;
+    return false;
+  }
+  if (joining_.short_since == kNever) joining_.short_since = ctx.now.boot;
+  const Instant end = SaturatingAdd(joining_.short_since, kJoiningPatience);
+  if (ctx.now.boot < end) {
+    ctx.node.WakeAt(key_, end);
+    return false;
+  }
+  join_.Fail(ctx, *this, "it has no room");
+  joining_.state = Follower::State::kStopped;
+  Trim(ctx);
+  return true;
+}
+
 bool Primary::HasRoom(Context& ctx, const wire::EntryHeader& header, uint64_t bytes,
-                      Status* refusal) {
-  store::Store* store = StoreOf(ctx);
-  CHECK(store != nullptr);
-  const uint64_t window = store->slice_window_bytes();
+                      uint64_t extents, Status* refusal) {
+  Device* device = ctx.node.devices.FindUp(key_.device);
+  CHECK(device != nullptr);
+  uint64_t window = WindowBytes(*device);
+  for (const Follower* follower : {&secondary_, &joining_}) {
+    if (!follower->active() || follower->credits.window_bytes == 0) continue;
+    window = std::min(window, follower->credits.window_bytes);
+  }
   const uint64_t wanted = bytes + kEntryOverheadBytes;
   if (uncommitted_bytes_ > 0 && uncommitted_bytes_ + wanted > window) return false;
   if (retained_bytes_ > 0 && retained_bytes_ + wanted > 2 * window) return false;
-  if (header.kind != wire::EntryKind::kWrite) return true;  // gives space back
-  const uint64_t needed = store->ExtentsNeeded(key_.slice, header);
-  const uint64_t spanned = header.block_count / wire::kBlocksPerExtent + 2;
-  bool full = needed > 0 && FreeExtents(*store) < needed;
-  if (needed > 0 && secondary_.active()) full = full || secondary_.free_extents < needed;
-  if (joining_.active()) full = full || joining_.free_extents < spanned;
-  if (full) *refusal = Status::kNoSpace;
-  return !full;
+  const uint64_t log_bytes = bytes + store::kAppendOverheadBytes;
+  if (short_of_log_) return false;  // small ones do not overtake
+  if (LogRoomForClients(*device) < log_bytes) {
+    short_of_log_ = true;
+    secondary_.short_since = kNever;
+    if (room_at_ == kNever || ctx.now.boot >= room_at_) {
+      room_at_ = SaturatingAdd(ctx.now.boot, kRoomPause);
+      ctx.node.WakeAt(key_, room_at_);
+    }
+    return false;
+  }
+  if (secondary_.active() && !HasLogCredits(secondary_, log_bytes)) {
+    short_of_log_ = true;
+    if (secondary_.short_since == kNever) secondary_.short_since = ctx.now.boot;
+    AskCredits(ctx, secondary_);
+    return false;
+  }
+  // Only data takes extents; the rest gives them back.
+  if (header.kind == wire::EntryKind::kWrite) {
+    if (extents > 0 && UnpromisedExtents(*device) < extents) {
+      *refusal = Status::kNoSpace;
+      return false;
+    }
+    bool full = false;
+    if (secondary_.active() && !HasCredits(secondary_, extents, &full)) {
+      AskCredits(ctx, secondary_);
+      if (full) *refusal = Status::kNoSpace;
+      return false;
+    }
+  }
+  return JoiningHasCredits(ctx, log_bytes, ExtentsTouched(header), refusal);
 }
 
-void Primary::Append(Context& ctx, SlotTag tag, Request& request, const wire::EntryHeader& header) {
+void Primary::Append(Context& ctx, SlotTag tag, Request& request, const wire::EntryHeader& header,
+                     uint64_t extents) {
   store::Store* store = StoreOf(ctx);
   CHECK(store != nullptr && serving());
   CHECK(!request.partial() || request.merged);
+  secondary_.short_since = kNever;
   request.phase = RequestPhase::kInFlight;
   request.admitted_at = ctx.node.config.version();
   ctx.node.outstanding.Add(request.admitted_at);
@@ -260,6 +361,8 @@ void Primary::Append(Context& ctx, SlotTag tag, Request& request, const wire::En
                  .payload = header.kind == wire::EntryKind::kWrite ? request.data : Slice(),
                  .request = tag,
                  .ordinal = ++append_count_,
+                 .extents_secondary = secondary_.extents_used += extents,
+                 .extents_joining = joining_.extents_used += ExtentsTouched(header),
                  .admitted_at = request.admitted_at};
   std::copy_n(request.crc.begin(), entry.crc.size(), entry.crc.begin());
   entry.lock = std::exchange(request.lock, RangeLock::Handle());

@@ -145,6 +145,7 @@ uint64_t StoreImpl::StateHash() const {
     add(facts.issuer);
     add(facts.in_sync_epoch.value());
     add(facts.needs_resync ? 1 : 0);
+    add(facts.cursor.epoch.value()), add(facts.cursor.after.value()), add(facts.cursor.chunk);
     add_id(facts.commit_point);
     add_id(facts.last);
     add_id(facts.last_durable);

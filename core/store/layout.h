@@ -100,6 +100,8 @@ struct Superblock {
   uint32_t checkpoint_crc = 0;
   uint32_t previous_crc = 0;  // of the last batch below checkpoint_position
   uint32_t reserved = 0;
+  Incarnation incarnation;  // of the SDS, when it last opened the device (R22)
+  uint64_t run = 0;         // and which run that was
 
   Geometry geometry() const {
     return {.device_bytes = device_bytes,
@@ -108,7 +110,7 @@ struct Superblock {
             .extents_total = extents_total};
   }
 };
-static_assert(sizeof(Superblock) == 168 && std::is_trivially_copyable_v<Superblock>);
+static_assert(sizeof(Superblock) == 184 && std::is_trivially_copyable_v<Superblock>);
 
 // ---- Log
 // -------------------------------------------------------------------------------------------
@@ -149,6 +151,7 @@ enum class RecordType : uint8_t {
   kFloor = 11,
   kRelocate = 12,
   kDropClient = 13,
+  kCursor = 14,
 };
 
 struct RecordHeader {

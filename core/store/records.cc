@@ -83,6 +83,26 @@ wire::RequestRecord ReadRequest(ByteReader& reader) {
   return record;
 }
 
+void WriteCursor(ByteWriter& writer, const wire::JoinCursor& cursor) {
+  writer.Of(cursor.epoch);
+  writer.U64(cursor.issuer);
+  writer.Of(cursor.after);
+  writer.Of(cursor.vtree);
+  writer.Of(cursor.version);
+  writer.U32(cursor.chunk);
+}
+
+wire::JoinCursor ReadCursor(ByteReader& reader) {
+  wire::JoinCursor cursor;
+  cursor.epoch = reader.As<Epoch>();
+  cursor.issuer = reader.U64();
+  cursor.after = reader.As<Seq>();
+  cursor.vtree = reader.As<VtreeId>();
+  cursor.version = reader.As<VolumeVersion>();
+  cursor.chunk = reader.U32();
+  return cursor;
+}
+
 void WriteHistory(ByteWriter& writer, std::span<const wire::HistoryItem> history) {
   const size_t skip = history.size() > kHistoryMax ? history.size() - kHistoryMax : 0;
   writer.U32(static_cast<uint32_t>(history.size() - skip));
@@ -178,6 +198,13 @@ void RecordWriter::InSync(SliceId slice, Epoch epoch, uint64_t issuer) {
     writer.Of(slice);
     writer.Of(epoch);
     writer.U64(issuer);
+  });
+}
+
+void RecordWriter::Cursor(SliceId slice, const wire::JoinCursor& cursor) {
+  Write(RecordType::kCursor, 0, [&](ByteWriter& writer) {
+    writer.Of(slice);
+    WriteCursor(writer, cursor);
   });
 }
 
@@ -331,6 +358,10 @@ bool ReplayRecord(const RecordHeader& header, ByteReader reader, const Payload& 
       const auto epoch = reader.As<Epoch>();
       const uint64_t issuer = reader.U64();
       return reader.done() && state.SetInSync(slice, epoch, issuer);
+    }
+    case RecordType::kCursor: {
+      const wire::JoinCursor cursor = ReadCursor(reader);
+      return reader.done() && state.SetCursor(slice, cursor);
     }
     case RecordType::kDropSlice:
       if (reader.done()) state.DropSlice(slice);  // it may be gone already

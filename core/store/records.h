@@ -25,6 +25,7 @@ class RecordWriter {
   void Requests(SliceId slice, std::span<const wire::RequestRecord> records);
   void NeedsResync(SliceId slice, bool value);
   void InSync(SliceId slice, Epoch epoch, uint64_t issuer);
+  void Cursor(SliceId slice, const wire::JoinCursor& cursor);
   void DropSlice(SliceId slice);
   void Floor(SliceId slice, EntryId floor);
   void Relocate(SliceId slice, const ItemKey& key, uint32_t payload_blocks);
@@ -46,6 +47,8 @@ void WriteEntryHeader(ByteWriter& writer, const wire::EntryHeader& entry);
 wire::EntryHeader ReadEntryHeader(ByteReader& reader);
 void WriteRequest(ByteWriter& writer, const wire::RequestRecord& record);
 wire::RequestRecord ReadRequest(ByteReader& reader);
+void WriteCursor(ByteWriter& writer, const wire::JoinCursor& cursor);
+wire::JoinCursor ReadCursor(ByteReader& reader);
 void WriteHistory(ByteWriter& writer, std::span<const wire::HistoryItem> history);
 std::vector<wire::HistoryItem> ReadHistory(ByteReader& reader);
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "core/base/bug.h"
 #include "core/base/check.h"
 #include "core/base/checksum.h"
 #include "core/base/mix.h"
@@ -125,6 +126,7 @@ bool Recovery::Advance(DiskTag tag, Effects& effects) {
       in_flight_ = true;
       return true;
     case Phase::kWritingSuperblocks:
+    case Phase::kMarking:
     case Phase::kRaisingGeneration:
       if (!writer_.Advance(tag, effects)) return false;
       in_flight_ = true;
@@ -185,6 +187,9 @@ void Recovery::OnDiskDone(DiskStatus status) {
       return;
     case Phase::kReadSuperblocks:
       OnSuperblocks();
+      return;
+    case Phase::kMarking:
+      if (writer_.OnWritten()) phase_ = Phase::kReadCheckpoint;
       return;
     case Phase::kReadCheckpoint:
       OnCheckpointPiece();
@@ -248,6 +253,25 @@ void Recovery::OnSuperblocks() {
   state_->Reset(superblock_.extents_total);
   checkpoint_.clear();
   phase_ = Phase::kReadCheckpoint;
+  if (!identity_.incarnation.valid()) return;
+  const bool is_other_run =
+      superblock_.incarnation == identity_.incarnation && superblock_.run != identity_.run;
+  const bool is_newer = superblock_.incarnation > identity_.incarnation || is_other_run;
+  if (is_newer && !PLANTED_BUG("R22-device-of-another-run-accepted")) {
+    newer_incarnation_ = superblock_.incarnation;
+    Fail(
+        absl::StrFormat("incarnation %s of this SDS has used the device, this is %s%s: the state "
+                        "directory is an old copy, or another process has it",
+                        ToString(superblock_.incarnation), ToString(identity_.incarnation),
+                        is_other_run ? ", but another run" : ""));
+    return;
+  }
+  if (superblock_.incarnation == identity_.incarnation) return;
+  superblock_.incarnation = identity_.incarnation;
+  superblock_.run = identity_.run;
+  ++superblock_.sequence;
+  writer_.Start(superblock_, first_slot_);
+  phase_ = Phase::kMarking;
 }
 
 void Recovery::OnCheckpointPiece() {

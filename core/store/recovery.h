@@ -1,7 +1,8 @@
 // Format and recovery: from the bytes of a device to a state, or to a reason why not.
 //
 //   Format:   [ReadHead] -> Zeroing -> WritingCheckpoint -> FlushingFormat -> then as Open
-//   Open:     Flushing -> ReadSuperblocks -> ReadCheckpoint -> ReplayingLog [-> SearchingProof]
+//   Open:     Flushing -> ReadSuperblocks -> Marking -> ReadCheckpoint -> ReplayingLog [->
+//   SearchingProof]
 //             -> RaisingGeneration -> Done
 //
 // Nothing is written to a device before its superblocks have been found to be this store's own.
@@ -29,6 +30,7 @@ class Recovery {
     kWritingSuperblocks,
     kFlushing,
     kReadSuperblocks,
+    kMarking,
     kReadCheckpoint,
     kReplayingLog,
     kSearchingProof,
@@ -49,6 +51,8 @@ class Recovery {
   Phase phase() const { return phase_; }
   bool formatting() const { return phase_ < Phase::kFlushing; }
   const std::string& error() const { return error_; }
+  Incarnation newer_incarnation() const { return newer_incarnation_; }
+  bool marked() const { return phase_ > Phase::kMarking && phase_ <= Phase::kDone; }
 
   // When done.
   const Superblock& superblock() const { return superblock_; }
@@ -82,6 +86,7 @@ class Recovery {
   Identity identity_;
   Phase phase_ = Phase::kIdle;
   std::string error_;
+  Incarnation newer_incarnation_;
   Superblock superblock_;
   uint32_t first_slot_ = 0;
   bool in_flight_ = false;

@@ -149,6 +149,7 @@ void WriteReplica(ByteWriter& writer, SliceId slice, const Replica& replica) {
   WriteEntryId(writer, facts.commit_point);
   WriteEntryId(writer, facts.last);
   writer.U8(facts.needs_resync ? 1 : 0);
+  WriteCursor(writer, facts.cursor);
   WriteEntryId(writer, replica.start);
   WriteEntryId(writer, replica.floor);
   writer.U64(replica.next_serial);
@@ -173,6 +174,7 @@ bool ReadReplica(ByteReader& reader, DeviceState& state) {
   facts.commit_point = ReadEntryId(reader);
   facts.last = ReadEntryId(reader);
   facts.needs_resync = reader.U8() != 0;
+  facts.cursor = ReadCursor(reader);
   replica->start = ReadEntryId(reader);
   replica->floor = ReadEntryId(reader);
   replica->next_serial = reader.U64();

@@ -177,6 +177,7 @@ bool DeviceState::StartEpoch(SliceId slice, const EpochStartRecord& record, Entr
   if (record.in_sync) {
     facts.in_sync_epoch = record.epoch;
     facts.in_sync_issuer = record.issuer;
+    facts.cursor = {};
   }
   const size_t forgotten =
       record.history.size() > kHistoryMax ? record.history.size() - kHistoryMax : 0;
@@ -211,6 +212,7 @@ bool DeviceState::VoidAbove(SliceId slice, const VoidRecord& record) {
   facts.commit_point = std::min(facts.commit_point, end);
   facts.last = std::min(facts.last, end);
   facts.last_durable = std::min(facts.last_durable, end);
+  if (end < EntryId{facts.cursor.epoch, facts.cursor.after}) facts.cursor = {};
   ++replica->renumbered;
   return true;
 }
@@ -235,6 +237,13 @@ bool DeviceState::SetInSync(SliceId slice, Epoch epoch, uint64_t issuer) {
   if (replica == nullptr) return false;
   replica->facts.in_sync_epoch = epoch;
   replica->facts.in_sync_issuer = issuer;
+  return true;
+}
+
+bool DeviceState::SetCursor(SliceId slice, const wire::JoinCursor& cursor) {
+  Replica* replica = Find(slice);
+  if (replica == nullptr) return false;
+  replica->facts.cursor = cursor;
   return true;
 }
 

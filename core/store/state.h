@@ -157,6 +157,7 @@ class DeviceState {
   bool SetCommitPoint(SliceId slice, EntryId commit_point);
   bool SetNeedsResync(SliceId slice, bool value);
   bool SetInSync(SliceId slice, Epoch epoch, uint64_t issuer);
+  bool SetCursor(SliceId slice, const wire::JoinCursor& cursor);
   bool DropSlice(SliceId slice);
   bool AddRequests(SliceId slice, std::span<const wire::RequestRecord> records);
   bool SetFloor(SliceId slice, EntryId floor);

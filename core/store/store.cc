@@ -29,6 +29,8 @@ void Store::OnTimer(const Now& now, Output out) { impl_->OnTimer(now, out); }
 
 State Store::state() const { return impl_->phase(); }
 const std::string& Store::error() const { return impl_->error(); }
+Incarnation Store::newer_incarnation() const { return impl_->newer_incarnation(); }
+bool Store::marked() const { return impl_->marked(); }
 DeviceId Store::device() const { return impl_->device(); }
 uint64_t Store::log_position() const { return impl_->log_position(); }
 Capacity Store::capacity() const { return impl_->capacity(); }
@@ -82,6 +84,10 @@ void Store::SetNeedsResync(const Now& now, SliceId slice, bool value, Tag tag, O
 void Store::SetInSync(const Now& now, SliceId slice, Epoch epoch, uint64_t issuer, Tag tag,
                       Output out) {
   impl_->SetInSync(now, slice, epoch, issuer, tag, out);
+}
+void Store::SetCursor(const Now& now, SliceId slice, const wire::JoinCursor& cursor, Tag tag,
+                      Output out) {
+  impl_->SetCursor(now, slice, cursor, tag, out);
 }
 void Store::DropSlice(const Now& now, SliceId slice, Tag tag, Output out) {
   impl_->DropSlice(now, slice, tag, out);

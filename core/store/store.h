@@ -54,6 +54,11 @@ struct Identity {
   ClusterId cluster;
   SdsId sds;
   DeviceId device;
+  // R22: of the run that opens the device; written to it before anything else. A device that a
+  // higher incarnation has used, or another run of the same one, is refused. 0: a reader that is no
+  // SDS; nothing is compared.
+  Incarnation incarnation{};
+  uint64_t run = 0;
 };
 
 struct Options {
@@ -84,6 +89,9 @@ struct SliceFacts {
   EntryId commit_point;  // highest known; entries above it are the tail
   EntryId last;          // highest entry appended (durable or on its way)
   EntryId last_durable;
+  // Of an interrupted joining. Goes with the copies that it speaks of, and with the next epoch in
+  // sync.
+  wire::JoinCursor cursor;
   bool needs_resync = false;  // S2, or told so (MarkNeedsResync); cleared by a finished resync
   std::vector<wire::HistoryItem> history;  // of ended epochs, oldest first; kept as given
 };
@@ -168,6 +176,10 @@ class Store {
 
   State state() const;
   const std::string& error() const;  // for a person: names the device, the reason, the way out
+  // Open was refused because this incarnation of the SDS has used the device; else 0.
+  Incarnation newer_incarnation() const;
+  // Open has come so far that the device carries the incarnation, durably.
+  bool marked() const;
   DeviceId device() const;
   uint64_t log_position() const;  // durable; never goes back while the device is what it was
   Capacity capacity() const;
@@ -203,6 +215,9 @@ class Store {
   // one (a joining begins: the last epoch that this replica and the source have in common; 0:
   // none).
   void SetInSync(const Now& now, SliceId slice, Epoch epoch, uint64_t issuer, Tag tag, Output out);
+  // Everything that was appended before brought the joining so far. Durable when done.
+  void SetCursor(const Now& now, SliceId slice, const wire::JoinCursor& cursor, Tag tag,
+                 Output out);
   // Forgets the replica; its space comes back in the background. Durable when done.
   void DropSlice(const Now& now, SliceId slice, Tag tag, Output out);
 

@@ -194,6 +194,40 @@ TEST(StoreOpen, RefusesAnotherIdentityAndWritesNothing) {
   EXPECT_TRUE(test.Open());
 }
 
+TEST(StoreOpen, RefusesARunThatIsOlderThanTheLast) {
+  TestStore test({});
+  test.identity.incarnation = Incarnation(5);
+  test.identity.run = 50;
+  ASSERT_TRUE(test.Format());
+  test.NewProcess();
+  EXPECT_TRUE(test.Open()) << "the same run opens it again";
+  EXPECT_TRUE(test.store().marked());
+  const uint64_t writes = test.disk().writes();
+  const std::pair<uint64_t, uint64_t> refused[] = {{4, 40}, {5, 51}};
+  for (const auto& [incarnation, run] : refused) {
+    test.identity.incarnation = Incarnation(incarnation);
+    test.identity.run = run;
+    test.NewProcess();
+    EXPECT_FALSE(test.Open());
+    EXPECT_FALSE(test.store().marked());
+    EXPECT_EQ(test.store().newer_incarnation(), Incarnation(5));
+    EXPECT_NE(test.store().error().find("old copy"), std::string::npos) << test.store().error();
+  }
+  EXPECT_EQ(test.disk().writes(), writes);
+  test.identity.incarnation = Incarnation();  // a reader
+  test.NewProcess();
+  EXPECT_TRUE(test.Open());
+  test.identity.incarnation = Incarnation(6);
+  test.identity.run = 60;
+  test.NewProcess();
+  EXPECT_TRUE(test.Open());
+  test.identity.incarnation = Incarnation(5);
+  test.identity.run = 50;
+  test.NewProcess();
+  EXPECT_FALSE(test.Open());
+  EXPECT_EQ(test.store().newer_incarnation(), Incarnation(6));
+}
+
 TEST(StoreOpen, RefusesAnEmptyDevice) {
   TestStore test({});
   EXPECT_FALSE(test.Open());

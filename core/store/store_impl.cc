@@ -82,7 +82,6 @@ void StoreImpl::Fail(std::string reason, Output out) {
   const bool was_open = phase_ == State::kOpen;
   phase_ = State::kFailed;
   error_ = absl::StrFormat("device %s: %s", ToString(identity_.device), reason);
-  out.effects.Log(Severity::kError, error_);
   log_.Fail(out.done);
   reads_.Fail(out.done);
   if (!was_open) out.done.push_back({.tag = open_tag_, .status = DoneStatus::kFailed});
@@ -162,6 +161,7 @@ void StoreImpl::PumpRecovery(const Now& now, Output out) {
   if (!recovery_->Advance(TagBase(TagKind::kRecovery), out.effects)) memory_short_ = true;
   if (recovery_->phase() == Recovery::Phase::kFailed) {
     const std::string reason = recovery_->error();
+    newer_incarnation_ = recovery_->newer_incarnation();
     Fail(reason, out);
     return;
   }
@@ -361,6 +361,18 @@ void StoreImpl::SetInSync(const Now& now, SliceId slice, Epoch epoch, uint64_t i
     return;
   }
   log_.Queue().InSync(slice, epoch, issuer);
+  Queue(nullptr, slice, nullptr, {}, false, tag);
+  Pump(now, out);
+}
+
+void StoreImpl::SetCursor(const Now& now, SliceId slice, const wire::JoinCursor& cursor, Tag tag,
+                          Output out) {
+  if (!Accept(tag, out)) return;
+  if (!state_.SetCursor(slice, cursor)) {
+    out.done.push_back({.tag = tag, .status = DoneStatus::kNotFound});
+    return;
+  }
+  log_.Queue().Cursor(slice, cursor);
   Queue(nullptr, slice, nullptr, {}, false, tag);
   Pump(now, out);
 }

@@ -39,6 +39,8 @@ class StoreImpl {
   void VoidAbove(const Now& now, SliceId slice, EntryId end, Tag tag, Output out);
   void SetNeedsResync(const Now& now, SliceId slice, bool value, Tag tag, Output out);
   void SetInSync(const Now& now, SliceId slice, Epoch epoch, uint64_t issuer, Tag tag, Output out);
+  void SetCursor(const Now& now, SliceId slice, const wire::JoinCursor& cursor, Tag tag,
+                 Output out);
   void DropSlice(const Now& now, SliceId slice, Tag tag, Output out);
   void Append(const Now& now, SliceId slice, const wire::EntryHeader& entry, Slice payload,
               std::span<const uint32_t> block_crc, Tag tag, Output out);
@@ -60,6 +62,10 @@ class StoreImpl {
   const DeviceState& state() const { return state_; }
   State phase() const { return phase_; }
   const std::string& error() const { return error_; }
+  Incarnation newer_incarnation() const { return newer_incarnation_; }
+  bool marked() const {
+    return phase_ == State::kOpen || (recovery_ != nullptr && recovery_->marked());
+  }
   DeviceId device() const { return identity_.device; }
   uint64_t append_room() const { return log_.append_room(); }
   uint64_t log_position() const { return log_.durable_position(); }
@@ -106,6 +112,7 @@ class StoreImpl {
 
   State phase_ = State::kClosed;
   std::string error_;
+  Incarnation newer_incarnation_;
   Tag open_tag_ = 0;
   std::optional<Tag> close_tag_;
   bool checkpoint_wanted_ = false;

@@ -59,7 +59,7 @@ class TestStore {
   Output out() { return Output{effects_, done_}; }
   const Now& now() const { return now_; }
   Instant timer() const { return timer_; }
-  Identity identity{kTestCluster, kTestSds, kTestDevice};
+  Identity identity{.cluster = kTestCluster, .sds = kTestSds, .device = kTestDevice};
 
   // ---- Short forms
   // `count` blocks, each filled with a stamp.

@@ -236,19 +236,29 @@ struct Replicate {
   PairHeader pair;
   EntryHeader entry;
   EntryId commit_point;
+  // Extents that this and the entries before it in the epoch may newly take there (R24).
+  uint64_t extents_used = 0;
   std::array<uint32_t, kDataBlocksMax> block_crc{};
 };
-static_assert(sizeof(Replicate) == 392);
+static_assert(sizeof(Replicate) == 400);
+
+// What a replica promises to the primary of an epoch (R24): void with the epoch.
+struct Credits {
+  uint64_t extents_limit = 0;  // Replicate::extents_used may grow to this
+  uint64_t window_bytes = 0;   // uncommitted entries, payload and overhead
+  uint64_t log_bytes = 0;      // of entries that its log has room for, beyond what it has received
+};
+static_assert(sizeof(Credits) == 24);
 
 // Cumulative: every entry of the epoch up to `durable` is durable on the replica.
 struct ReplicateAck {
   PairHeader pair;
   Seq durable;
-  uint64_t free_extents = 0;  // of the replica's device, reserve already taken off (R24)
+  Credits credits;
   Status status{};
   std::array<uint8_t, 6> reserved{};
 };
-static_assert(sizeof(ReplicateAck) == 64);
+static_assert(sizeof(ReplicateAck) == 80);
 
 // Commit points with nothing to ride on, within 50 ms (R9). Payload: `count` CommitItem.
 struct CommitPoints {
@@ -265,6 +275,19 @@ static_assert(sizeof(CommitItem) == 56);
 struct TailQuery {
   PairHeader pair;
 };
+// How far an earlier joining got in this replica: every chunk up to the key was copied in `epoch`,
+// and the last of those copies followed entry `after`.
+struct JoinCursor {
+  Epoch epoch;  // 0: none
+  uint64_t issuer = 0;
+  Seq after;
+  VtreeId vtree;
+  VolumeVersion version;
+  uint32_t chunk = 0;
+  uint32_t reserved = 0;
+  friend bool operator==(const JoinCursor&, const JoinCursor&) = default;
+};
+static_assert(sizeof(JoinCursor) == 48);
 // Payload: `history_count` HistoryItem, newest last. The tail needs no list: it is the `tail_count`
 // entries of `started_epoch` that follow `commit_point` (or that epoch's first ones when the commit
 // point is of an older epoch).
@@ -275,13 +298,13 @@ struct TailReply {
   EntryId commit_point;  // highest known here
   Epoch in_sync_epoch;   // last epoch that it started as a member of the in-sync set
   uint64_t in_sync_issuer = 0;
-  uint64_t free_extents = 0;
+  JoinCursor cursor;
   uint32_t history_count = 0;
   uint32_t tail_count = 0;
   Status status{};
   std::array<uint8_t, 6> reserved{};
 };
-static_assert(sizeof(TailReply) == 112);
+static_assert(sizeof(TailReply) == 152);
 
 struct HistoryItem {
   Epoch epoch;
@@ -332,8 +355,9 @@ struct EpochStartReply {
   uint32_t held_count = 0;
   Status status{};
   uint16_t reserved = 0;
+  Credits credits;
 };
-static_assert(sizeof(EpochStartReply) == 48);
+static_assert(sizeof(EpochStartReply) == 72);
 
 // Joining: the primary copies extents in order; every message of the stream is numbered.
 // `after` orders the copy behind every entry forwarded before it.
@@ -359,6 +383,17 @@ struct DropChunk {  // the source has no such chunk
   uint32_t chunk = 0;
   uint32_t reserved = 0;
 };
+// Everything of the stream before this one brought every chunk up to the key. The replica keeps it.
+struct CopyCursor {
+  PairHeader pair;
+  uint64_t stream = 0;
+  VtreeId vtree;
+  VolumeVersion version;
+  EntryId after;
+  uint32_t chunk = 0;
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(CopyCursor) == 88);
 // Ids of committed entries (R10). Payload: `count` RequestRecord.
 struct CopyRequests {
   PairHeader pair;
@@ -403,5 +438,28 @@ struct ChangedChunk {
   uint16_t changed = 0;  // bit i: extent i was modified after `after_epoch`
 };
 static_assert(sizeof(ChangedChunk) == 24);
+
+// Read repair: blocks of the primary's copy of an extent are damaged. It holds the range; the
+// in-sync replica that has everything up to `after` answers with its own content.
+struct RepairQuery {
+  PairHeader pair;
+  uint64_t number = 0;  // echoed
+  VtreeId vtree;
+  VolumeVersion version;
+  EntryId after;
+  uint32_t chunk = 0;
+  uint16_t extent = 0;
+  uint16_t reserved = 0;
+};
+static_assert(sizeof(RepairQuery) == 88);
+struct RepairReply {  // payload when kOk: the blocks set in `present`
+  PairHeader pair;
+  uint64_t number = 0;
+  Status status{};
+  uint16_t present = 0;
+  uint32_t reserved = 0;
+  std::array<uint32_t, kBlocksPerExtent> block_crc{};
+};
+static_assert(sizeof(RepairReply) == 120);
 
 }  // namespace gabion::wire

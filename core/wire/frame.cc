@@ -20,7 +20,8 @@ constexpr uint32_t kWordBytes = 8;
 template <class T>
 constexpr bool kHasBlockChecksums =
     std::is_same_v<T, WriteRequest> || std::is_same_v<T, ReadReply> ||
-    std::is_same_v<T, Replicate> || std::is_same_v<T, FetchReply> || std::is_same_v<T, CopyExtent>;
+    std::is_same_v<T, Replicate> || std::is_same_v<T, FetchReply> ||
+    std::is_same_v<T, CopyExtent> || std::is_same_v<T, RepairReply>;
 
 // What a receiver must know of a type before it has the body.
 struct TypeLimits {
@@ -179,6 +180,15 @@ struct Checker {
     const uint32_t count = m.status == Status::kOk ? m.chunk_count : 0;
     return CheckList(payload, uint64_t{count} * sizeof(ChunkPresence));
   }
+  const char* operator()(const RepairQuery& m) const {
+    return m.extent < kExtentsPerChunk ? nullptr : "an extent beyond the chunk";
+  }
+  const char* operator()(const RepairReply& m) const {
+    if (!Valid(m.status)) return "a bad status";
+    if (m.status != Status::kOk && m.present != 0) return "blocks that it does not bring";
+    return CheckList(payload, uint64_t(__builtin_popcount(m.present)) * kBlockBytes);
+  }
+  const char* operator()(const CopyCursor&) const { return nullptr; }
 };
 
 template <size_t kIndex>

@@ -110,6 +110,14 @@ struct Legalise {
     m.length_bytes = static_cast<uint32_t>(random.Range(1, 512)) * kSectorBytes;
     return m.status == Status::kOk ? m.length_bytes : 0;
   }
+  uint64_t Payload(RepairQuery& m) {
+    m.extent = static_cast<uint16_t>(random.Range(0, kExtentsPerChunk - 1));
+    return 0;
+  }
+  uint64_t Payload(RepairReply& m) {
+    if (m.status != Status::kOk) m.present = 0;
+    return uint64_t(__builtin_popcount(m.present)) * kBlockBytes;
+  }
   uint64_t Payload(SessionHeartbeat& m) { return List<LowWaterItem>(m.count); }
   uint64_t Payload(Replicate& m) { return Of(m.entry); }
   uint64_t Payload(CommitPoints& m) { return List<CommitItem>(m.count); }

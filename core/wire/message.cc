@@ -34,6 +34,9 @@ constexpr std::array<std::string_view, std::variant_size_v<Body>> kTypeNames = {
     "ChangedReply",
     "PresenceRequest",
     "PresenceReply",
+    "RepairQuery",
+    "RepairReply",
+    "CopyCursor",
 };
 
 }  // namespace

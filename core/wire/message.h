@@ -26,7 +26,8 @@ using Body =
                  TailQuery, TailReply, FetchEntry, FetchReply, EpochStart,
                  EpochStartReply,                                                           // 13-18
                  CopyExtent, DropChunk, CopyRequests, JoinAck, ChangedQuery, ChangedReply,  // 19-24
-                 PresenceRequest, PresenceReply>;                                           // 25-26
+                 PresenceRequest, PresenceReply,                                            // 25-26
+                 RepairQuery, RepairReply, CopyCursor>;                                     // 27-29
 
 struct Message {
   Body body;

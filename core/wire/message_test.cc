@@ -17,6 +17,8 @@ TEST(Message, TypeNumbersOfTheWireNeverMove) {
   EXPECT_EQ((Message{CopyExtent{}, {}}).type(), 19);
   EXPECT_EQ((Message{ChangedReply{}, {}}).type(), 24);
   EXPECT_EQ((Message{PresenceReply{}, {}}).type(), 26);
+  EXPECT_EQ((Message{RepairQuery{}, {}}).type(), 27);
+  EXPECT_EQ((Message{CopyCursor{}, {}}).type(), 29);
 }
 
 TEST(Message, TypeNamesFollowTheNumbers) {
@@ -25,7 +27,8 @@ TEST(Message, TypeNamesFollowTheNumbers) {
   EXPECT_EQ(TypeName(13), "TailQuery");
   EXPECT_EQ(TypeName(24), "ChangedReply");
   EXPECT_EQ(TypeName(26), "PresenceReply");
-  EXPECT_EQ(TypeName(27), "Unknown");
+  EXPECT_EQ(TypeName(29), "CopyCursor");
+  EXPECT_EQ(TypeName(30), "Unknown");
   EXPECT_EQ(TypeName(65535), "Unknown");
 }
 

@@ -6,6 +6,7 @@
 #include "core/mdm/mdm.h"
 #include "core/sdc/sdc.h"
 #include "core/sds/sds.h"
+#include "core/store/layout.h"
 
 namespace gabion::sim {
 
@@ -99,16 +100,20 @@ Cluster::Cluster(World* world, const ClusterOptions& options)
     return mdm::MakeMdm(mdm, resources);
   });
   const auto add_sds = [&](const std::string& node_name, const std::string& sds_name,
-                           bool holds_state_lock) {
+                           const std::string& state_lock) {
     sds::Options sds;
     sds.name = sds_name;
     sds.mdms = mdms;
     sds.addresses = {AddressOf(next)};
-    sds.holds_state_lock = holds_state_lock;
+    sds.state_lock = state_lock;
     sds.log_bytes = options_.log_bytes;
-    const NodeIndex node = add(node_name, kStateBytes, 4096, [sds](const RoleResources& resources) {
-      return sds::MakeSds(sds, resources);
-    });
+    sds.entropy = next;
+    // Another number for each run of each process.
+    const NodeIndex node =
+        add(node_name, kStateBytes, 4096, [sds](const RoleResources& resources) mutable {
+          sds.entropy += 1'000;
+          return sds::MakeSds(sds, resources);
+        });
     for (uint32_t device = 0; device < options_.devices_per_sds; ++device) {
       world_->AddDisk(node, DevicePath(device),
                       DiskOptions(options_.device_bytes, options_.block_bytes));
@@ -117,7 +122,7 @@ Cluster::Cluster(World* world, const ClusterOptions& options)
   };
   for (uint32_t i = 0; i < options_.sds_count; ++i) {
     const std::string name = "sds" + std::to_string(i + 1);
-    sds_.push_back(add_sds(name, name, true));
+    sds_.push_back(add_sds(name, name, name));
   }
   for (uint32_t i = 0; i < options_.sdc_count; ++i) {
     sdc::Options sdc;
@@ -131,8 +136,12 @@ Cluster::Cluster(World* world, const ClusterOptions& options)
   admin_ = add("admin", kStateBytes, 4096, [this, mdms](const RoleResources& resources) {
     return std::make_unique<AdminRole>(mdms, commands_, resources);
   });
-  if (options_.twin) twin_ = add_sds("twin", "sds1", false);
+  if (options_.twin) twin_ = add_sds("twin", "sds1", "twin");
   world_->Observe(&workload_);
+}
+
+uint64_t Cluster::FirstDataByte() const {
+  return store::ComputeGeometry(options_.device_bytes, options_.log_bytes)->extents_offset();
 }
 
 void Cluster::Command(proto::AdminRequest request,

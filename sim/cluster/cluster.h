@@ -67,6 +67,8 @@ class Cluster {
   void TakeOverByTwin() { taken_over_ = true; }
   // The SDS whose name the MDM knows under this id; the node count when there is none.
   NodeIndex NodeOfSds(uint64_t sds_id) const;
+  // Of a device: its log and metadata lie below.
+  uint64_t FirstDataByte() const;
 
  private:
   bool SetUpSteps(TrueTime end);

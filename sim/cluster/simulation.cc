@@ -87,7 +87,10 @@ class Simulation {
         watch_(cluster_.mdm()),
         single_primary_(&world_, WithTwin(cluster_)),
         injector_(&world_, plan_,
-                  {.mdms = {cluster_.mdm()}, .sdss = cluster_.sds(), .sdcs = cluster_.sdc()}) {
+                  {.mdms = {cluster_.mdm()},
+                   .sdss = cluster_.sds(),
+                   .sdcs = cluster_.sdc(),
+                   .rot_from_bytes = cluster_.FirstDataByte()}) {
     world_.TraceTo(options.tracer);
     world_.Observe(&watch_);
     world_.Observe(&single_primary_);
@@ -164,6 +167,7 @@ class Simulation {
     if (access_ != nullptr) access_->Run(end);
     if (kill_ != nullptr) kill_->Run(end);
     if (removal_ != nullptr) removal_->Run(end);
+    if (plan_.enabled[Fault::kRot]) cluster_.workload().AllowIoErrors();
     injector_.Run(end);
     cluster_.workload().Run(end);
     world_.RunUntil(end);

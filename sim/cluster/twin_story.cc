@@ -39,6 +39,7 @@ void TwinStory::Happen() {
   const NodeIndex mdm = cluster_->mdm();
   if (state_ != State::kNotYet || !world_->Running(original) || !world_->Running(mdm)) return;
   if (world_->node(original).paused || world_->node(mdm).paused || LivesAlone()) return;
+  if (world_->choices().Below(stream_, Site::kFaultWhat, 3) == 2) return Race();
   state_ = State::kFrozen;
   injector_->KeepDown(original, true);
   world_->Pause(original, kForever);
@@ -53,11 +54,35 @@ void TwinStory::Happen() {
   });
 }
 
+void TwinStory::Race() {
+  const NodeIndex original = cluster_->sds()[0];
+  const NodeIndex twin = cluster_->twin();
+  state_ = State::kRace;
+  // Whoever loses ends, and stays so.
+  injector_->KeepDown(original, true);
+  injector_->KeepDown(twin, true);
+  world_->Kill(original);
+  std::vector<Node::NamedDisk>& from = world_->node(original).disks;
+  std::vector<Node::NamedDisk>& to = world_->node(twin).disks;
+  for (size_t i = 0; i < from.size(); ++i) to[i].disk->CloneFrom(*from[i].disk);
+  world_->Start(original);
+  world_->Start(twin);
+}
+
 void TwinStory::OnSend(NodeIndex from, NodeIndex to, const wire::Message& message) {
-  if (state_ != State::kFrozen || from != cluster_->mdm() || to != cluster_->twin()) return;
+  const bool of_race =
+      state_ == State::kRace && (to == cluster_->twin() || to == cluster_->sds()[0]);
+  const bool of_image = state_ == State::kFrozen && to == cluster_->twin();
+  if (from != cluster_->mdm() || !(of_race || of_image)) return;
   const Result<proto::Management> management = wire::ParseManagement(message);
   if (!management.has_value() || !management->has_sds_register_reply()) return;
   if (!management->sds_register_reply().error().empty()) return;
+  if (of_race) {
+    state_ = State::kOver;
+    if (to == cluster_->twin()) cluster_->TakeOverByTwin();
+    injector_->KeepDown(to, false);
+    return;
+  }
   state_ = State::kReplaced;
   const Duration delay =
       world_->choices().TailOf(stream_, Site::kFaultLength, milliseconds(100), milliseconds(1'500));
@@ -100,6 +125,12 @@ void TwinStory::Wake() {
 void TwinStory::End() {
   if (state_ == State::kNotYet) return;
   const NodeIndex original = cluster_->sds()[0];
+  if (state_ == State::kRace) {  // nobody has won yet
+    world_->Kill(cluster_->twin());
+    injector_->KeepDown(original, false);
+    state_ = State::kOver;
+    return;
+  }
   if (state_ != State::kOver && world_->Running(original)) world_->Kill(original);
   state_ = State::kOver;
 }

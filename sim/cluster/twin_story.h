@@ -6,6 +6,9 @@
 // a peer has all of that, and stays well until the image has fetched it: the old process wakes when
 // the MDM knows the new incarnation, no slice lives on it alone, nobody counts on it in an epoch
 // that is over, and everybody else is well; and then nothing else happens for a while.
+//
+// Or: the original ends, and both begin with the same copy of the state directory, so that they
+// come to the same incarnation. Only one of them may have it.
 #pragma once
 
 #include "sim/cluster/cluster.h"
@@ -27,11 +30,12 @@ class TwinStory : public Observer {
   void OnSend(NodeIndex from, NodeIndex to, const wire::Message& message) override;
 
  private:
-  enum class State : uint8_t { kNotYet, kFrozen, kReplaced, kOver };
+  enum class State : uint8_t { kNotYet, kFrozen, kReplaced, kRace, kOver };
 
   bool LivesAlone() const;
   bool MayWake() const;
   void Wake();
+  void Race();
 
   Cluster* cluster_;
   World* world_;

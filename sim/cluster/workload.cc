@@ -403,6 +403,8 @@ void Workload::FinishFailed(Client& client, const Request& request, int error,
     ++stats_.no_space;
   } else if (error == EIO && !in_time && now <= time_outs_until_) {
     ++stats_.timed_out;
+  } else if (error == EIO && allow_io_errors_) {
+    ++stats_.io_errors;
   } else if (request.start > client.access[request.volume].may_fail_until && !request.done) {
     world_->Fail("io-error", name + " failed with errno " + std::to_string(error));
     return;

@@ -34,6 +34,7 @@ class Workload : public Observer {
     uint64_t bytes = 0;
     uint64_t no_space = 0;
     uint64_t timed_out = 0;
+    uint64_t io_errors = 0;
     Duration longest{0};
   };
 
@@ -67,6 +68,8 @@ class Workload : public Observer {
   void OnUnmapped(uint32_t client, uint32_t volume);
   void OnMapping(uint32_t client, uint32_t volume);
   void OnMapped(uint32_t client, uint32_t volume);
+  // So is EIO: a block may be rotten on the only copy that is there.
+  void AllowIoErrors() { allow_io_errors_ = true; }
 
   size_t volume_count() const { return volumes_.size(); }
   VolumeId volume_id(uint32_t volume) const { return volumes_[volume].id; }
@@ -144,6 +147,7 @@ class Workload : public Observer {
   TrueTime end_ = 0;
   bool allow_no_space_ = false;
   TrueTime time_outs_until_ = kForever;
+  bool allow_io_errors_ = false;
   bool read_all_complete_ = false;
   Stats stats_;
 };

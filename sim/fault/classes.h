@@ -32,6 +32,7 @@ enum class Fault : uint8_t {
   kTornWrite,      // a write in flight at a crash is partly there
   kReorder,        // operations complete in another order than they were submitted
   kSlowDisk,
+  kRot,  // a page reads back damaged until it is written again
   // Clocks.
   kClockDrift,
   kWallOffset,
@@ -44,7 +45,7 @@ inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
     "drop",      "delay-tail", "reset",         "half-open",      "refuse",     "clog",
     "cut-1way",  "cut-2way",   "isolate",       "split",          "kill",       "power-cut",
     "power-all", "pause",      "clean-restart", "unflushed-lost", "torn-write", "reorder",
-    "slow-disk", "drift",      "wall-offset",
+    "slow-disk", "rot",        "drift",         "wall-offset",
 };
 
 inline std::string_view NameOf(Fault fault) { return kFaultNames[static_cast<size_t>(fault)]; }

@@ -31,6 +31,7 @@ struct Beliefs {
   bool writes_are_atomic = true;   // a record of 8 KiB is all old or all new
   bool writes_complete_in_order = true;
   bool disks_are_fast = true;
+  bool disks_keep_what_they_hold = true;
   bool clocks_agree = true;  // boot clocks run alike
   bool wall_clocks_agree = true;
 };
@@ -48,7 +49,7 @@ class Naive {
       world_.node(asker_).clock.wall_offset = plan.wall_offset_max.count();
     }
     injector_ = std::make_unique<FaultInjector>(
-        &world_, plan, FaultInjector::Targets{.mdms = {1}, .sdss = {0, 1}, .sdcs = {0}});
+        &world_, plan, FaultInjector::Targets{.mdms = {1}, .sdss = {1, 0}, .sdcs = {0}});
   }
 
   World& Run() {
@@ -71,6 +72,11 @@ class Naive {
       writing_.clear();
       next_tick_ = kNever;
       effects.Connect(1, ToyAddress(1));
+      kept_.clear();
+      reading_ = true;  // when it is there
+      Slice page = world_.node(asker_).pool->Allocate(4096);
+      std::memset(page.mutable_span().data(), 7, 4096);
+      effects.DurableWrite(DeviceIndex::kState, kKeptAt, {&page, 1}, kKeepTag);
     }
     if (const auto* connected = std::get_if<ConnectedEvent>(&event)) {
       conn_ = connected->conn;
@@ -101,7 +107,15 @@ class Naive {
       }
       if (now.boot - asked_at_ > milliseconds(50)) beliefs_->answers_within_50_ms = false;
     }
-    if (const auto* done = std::get_if<DiskDoneEvent>(&event)) {
+    const auto* done = std::get_if<DiskDoneEvent>(&event);
+    if (done != nullptr && (done->tag == kKeepTag || done->tag == kReadTag)) {
+      for (const Slice& page : kept_) {
+        for (const std::byte b : page.span()) {
+          if (b != std::byte{7}) beliefs_->disks_keep_what_they_hold = false;
+        }
+      }
+      reading_ = false;
+    } else if (done != nullptr) {
       if (writing_.empty() || writing_.front() != done->tag) {
         beliefs_->writes_complete_in_order = false;
       }
@@ -136,6 +150,11 @@ class Naive {
       writing_ = {2 * count_, 2 * count_ + 1};
       wrote_at_ = now.boot;
     }
+    if (!reading_) {
+      reading_ = true;
+      kept_.assign(1, world_.node(asker_).pool->Allocate(4096));
+      effects.Read(DeviceIndex::kState, kKeptAt, kept_, kReadTag);
+    }
     next_tick_ = now.boot + milliseconds(10);
     effects.SetTimer(1, next_tick_);
   }
@@ -162,6 +181,10 @@ class Naive {
     effects.Send(message->conn == ConnId() ? ConnId() : message->conn, reply);
   }
 
+  static constexpr uint64_t kKeptAt = 128 << 10;
+  static constexpr DiskTag kKeepTag = UINT64_MAX;
+  static constexpr DiskTag kReadTag = UINT64_MAX - 1;
+
   Beliefs* beliefs_;
   World world_;
   NodeIndex asker_ = 0;
@@ -179,6 +202,8 @@ class Naive {
   Instant boot_start_;
   Instant answer_start_;
   std::vector<DiskTag> writing_;
+  std::vector<Slice> kept_;  // read back all the time
+  bool reading_ = false;
 };
 
 struct Class {
@@ -226,7 +251,8 @@ TEST(Efficacy, WithoutFaultsEveryBeliefHolds) {
   EXPECT_TRUE(b.answers_within_50_ms && b.everything_arrives && b.losing_a_connection_is_noticed);
   EXPECT_TRUE(b.dials_succeed && b.timers_are_on_time && b.memory_lasts);
   EXPECT_TRUE(b.written_is_written && b.writes_are_atomic && b.writes_complete_in_order);
-  EXPECT_TRUE(b.disks_are_fast && b.clocks_agree && b.wall_clocks_agree);
+  EXPECT_TRUE(b.disks_are_fast && b.disks_keep_what_they_hold && b.clocks_agree &&
+              b.wall_clocks_agree);
   EXPECT_EQ(fired, 0u);
 }
 
@@ -250,6 +276,7 @@ TEST(Efficacy, EveryClassBreaksABelief) {
       {Fault::kTornWrite, {Fault::kKill}, &Beliefs::writes_are_atomic},
       {Fault::kReorder, {}, &Beliefs::writes_complete_in_order},
       {Fault::kSlowDisk, {}, &Beliefs::disks_are_fast},
+      {Fault::kRot, {}, &Beliefs::disks_keep_what_they_hold},
       {Fault::kClockDrift, {}, &Beliefs::clocks_agree},
       {Fault::kWallOffset, {}, &Beliefs::wall_clocks_agree},
   };

@@ -16,7 +16,7 @@ using std::chrono::seconds;
 constexpr Fault kScheduled[] = {
     Fault::kClog,  Fault::kCutOneWay,    Fault::kCutTwoWay, Fault::kIsolate,
     Fault::kSplit, Fault::kKill,         Fault::kPowerCut,  Fault::kPowerCutAll,
-    Fault::kPause, Fault::kCleanRestart, Fault::kSlowDisk,
+    Fault::kPause, Fault::kCleanRestart, Fault::kSlowDisk,  Fault::kRot,
 };
 
 // Steps of the protocol that are worth an interruption.
@@ -49,6 +49,8 @@ Duration Mean(Fault fault, Choices& choices, Stream stream) {
     case Fault::kClog:
     case Fault::kSlowDisk:
       return seconds(choices.Range(stream, Site::kRate, 3, 30));
+    case Fault::kRot:
+      return seconds(choices.Range(stream, Site::kRate, 1, 10));
     default:
       return seconds(choices.Range(stream, Site::kRate, 10, 60));
   }
@@ -381,6 +383,15 @@ void FaultInjector::Happen(Fault fault) {
       disk.SlowDown(world_->now() + length.count(), extra);
       return;
     }
+    case Fault::kRot: {
+      // Always of the same server, so that no block rots on both copies.
+      const NodeIndex victim = targets_.sdss.back();
+      std::vector<Node::NamedDisk>& disks = world_->node(victim).disks;
+      const size_t first = disks.size() > 1 ? 1 : 0;  // data, if there is any
+      const size_t chosen = first + choices.Below(stream, Site::kFaultWhat, disks.size() - first);
+      disks[chosen].disk->Rot(targets_.rot_from_bytes);
+      return;
+    }
     case Fault::kCutOneWay:
     case Fault::kCutTwoWay:
     case Fault::kIsolate:
@@ -429,7 +440,10 @@ void FaultInjector::HealAll() {
     world_->node(node).crash_countdown = 0;
     world_->node(node).countdown_when_dirty = 0;
     world_->Resume(node);
-    for (Node::NamedDisk& disk : world_->node(node).disks) disk.disk->SlowDown(0, Duration(0));
+    for (Node::NamedDisk& disk : world_->node(node).disks) {
+      disk.disk->SlowDown(0, Duration(0));
+      disk.disk->HealRot();
+    }
     if (!kept_down_[node]) world_->Start(node);
   }
 }

@@ -39,6 +39,9 @@ class FaultInjector : public Observer {
     std::vector<NodeIndex> mdms;
     std::vector<NodeIndex> sdss;
     std::vector<NodeIndex> sdcs;
+    // Where the data begins on a disk: what lies below is never rotten (a damaged log is another
+    // story, and both copies of a superblock are out of budget).
+    uint64_t rot_from_bytes = 0;
   };
 
   FaultInjector(World* world, const FaultPlan& plan, Targets targets);

@@ -1,4 +1,5 @@
 // The scripts. Numbers are those of docs/scenarios.md.
+#include <cerrno>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -141,6 +142,143 @@ void SecondProcessWithTheSameIdDoesNoHarm(Stage& stage) {
     stage.ReadAndWait((i + 3) % 8 * kChunk / 2);
     stage.Sleep(milliseconds(50));
   }
+  stage.WaitMirrored();
+  stage.ReadEverything();
+}
+
+// Both begin with the state directory of the run before, and so come to the same incarnation.
+void SameIncarnationTwiceDoesNoHarm(Stage& stage) {
+  const NodeIndex original = stage.cluster().sds()[0];
+  const NodeIndex twin = stage.cluster().twin();
+  for (uint64_t i = 0; i < 8; ++i) stage.WriteAndWait(i * kChunk / 2);
+  stage.world().Kill(original);
+  std::vector<Node::NamedDisk>& from = stage.world().node(original).disks;
+  std::vector<Node::NamedDisk>& to = stage.world().node(twin).disks;
+  for (size_t i = 0; i < from.size(); ++i) to[i].disk->CloneFrom(*from[i].disk);
+  stage.world().Start(original);
+  stage.Sleep(seconds(1));
+  stage.world().Start(twin);
+  for (uint64_t i = 0; i < 40; ++i) {
+    stage.WriteAndWait(i % 8 * kChunk / 2);
+    stage.ReadAndWait((i + 3) % 8 * kChunk / 2);
+    stage.Sleep(milliseconds(50));
+  }
+  stage.Expect(stage.world().Running(original), "the one that was first goes on");
+  stage.Expect(!stage.world().Running(twin), "the other one has ended");
+  stage.WaitMirrored();
+  stage.ReadEverything();
+}
+
+void OldStateDirectoryCatchesUp(Stage& stage) {
+  const NodeIndex victim = stage.Primary();
+  stage.WriteAndWait(0);
+  Disk& state = *stage.world().node(victim).disks[0].disk;
+  Disk& backup = *stage.world().node(stage.cluster().twin()).disks[0].disk;
+  backup.CloneFrom(state);
+  for (int i = 0; i < 5; ++i) {
+    stage.world().Kill(victim);
+    stage.world().Start(victim);
+    stage.Sleep(seconds(1));
+  }
+  stage.WaitMirrored();
+  stage.world().Kill(victim);
+  stage.WriteAndWait(0);
+  state.CloneFrom(backup);
+  // It finds on its devices how far it was, ends, and goes on from there when it is started again.
+  stage.world().Start(victim);
+  stage.WaitFor("it ends", seconds(5), [&] { return !stage.world().Running(victim); });
+  stage.world().Start(victim);
+  stage.WaitMirrored();
+  stage.Expect(stage.world().Running(victim), "it goes on");
+  stage.ReadEverything();
+}
+
+void RottenBlocksAreReadFromTheOtherCopy(Stage& stage) {
+  for (uint64_t i = 0; i < 4; ++i) stage.WriteAndWait(i * kChunk, 256 << 10);
+  stage.Sleep(seconds(4));  // everything is in its place
+  const NodeIndex a = stage.Primary();
+  Disk& disk = *stage.world().node(a).disks[1].disk;
+  disk.RotAll(stage.cluster().FirstDataByte());
+  stage.Expect(disk.rotten() > 0, "there is something to rot");
+  // A part of a block, and everything.
+  stage.WriteAndWait(512, 1024);
+  stage.ReadEverything();
+  stage.Sleep(seconds(4));
+  stage.ReadEverything();
+  stage.world().Kill(stage.Secondary());
+  stage.ReadAndWait(0, 256 << 10);  // its own copy is good again
+}
+
+void FullDevicesAnswerEnospc(Stage& stage) {
+  const uint64_t epochs = stage.watch().epochs();
+  uint64_t written = 0;
+  uint64_t full = 0;
+  for (uint64_t i = 0; i < 256 && !stage.failed(); ++i) {
+    auto error = std::make_shared<int>(-1);
+    stage.workload().Write(0, 0, i * 65536, 65536, [error](int e, const Slice&) { *error = e; });
+    stage.WaitFor("a write is answered", seconds(10), [error] { return *error != -1; });
+    stage.Expect(*error == 0 || *error == ENOSPC, "a write succeeds, or there is no space");
+    if (*error == 0) ++written;
+    if (*error == ENOSPC) ++full;
+  }
+  stage.Expect(written > 60, "what fits is written");
+  stage.Expect(full > 10, "the devices become full");
+  // What is there can be changed.
+  for (uint64_t i = 0; i < 32; ++i) stage.WriteAndWait(i * 65536, 65536);
+  stage.Sleep(seconds(3));
+  stage.Expect(stage.watch().epochs() == epochs, "nobody lost a copy for it");
+  stage.ReadEverything();
+}
+
+// A request in flight in each of many slices is more than the log of either device holds.
+void SmallLogsMakeWritersWait(Stage& stage) {
+  constexpr uint64_t kBytes = 256 << 10;
+  const ClusterOptions& options = stage.cluster().options();
+  const uint64_t epochs = stage.watch().epochs();
+  for (int round = 0; round < 3 && !stage.failed(); ++round) {
+    auto left = std::make_shared<uint64_t>(options.volume_bytes / kBytes);
+    for (uint64_t at = 0; at < options.volume_bytes; at += kBytes) {
+      const auto client = static_cast<uint32_t>(at / kBytes % options.sdc_count);
+      stage.workload().Write(client, 0, at, kBytes, [left](int error, const Slice&) {
+        if (error == 0) --*left;
+      });
+    }
+    stage.WaitFor("all writes succeed", seconds(30), [left] { return *left == 0; });
+  }
+  stage.Expect(stage.watch().epochs() == epochs, "nobody lost a copy for it");
+  stage.ReadEverything();
+}
+
+// Its copies are made anew elsewhere while it is away; it learns what to forget while its device is
+// still being opened.
+void AnOutageGivesTheSpaceBack(Stage& stage) {
+  const NodeIndex b = stage.Secondary();
+  const auto used = [&stage, b](const proto::ClusterStatus& status) {
+    for (const proto::Device& device : status.devices()) {
+      if (stage.cluster().NodeOfSds(device.sds()) == b) return device.used_bytes();
+    }
+    return UINT64_MAX;
+  };
+  const auto seconds_from_now = [&stage](int64_t n) {
+    return stage.world().now() + Duration(seconds(n)).count();
+  };
+  stage.cluster().WaitForStatus(seconds_from_now(1), [](const auto&) { return true; });
+  const uint64_t before = used(stage.cluster().last_status());
+  for (uint64_t i = 0; i < 64; ++i) stage.WriteAndWait(i * 65536, 65536);
+  stage.Sleep(seconds(4));
+  stage.cluster().WaitForStatus(seconds_from_now(1), [](const auto&) { return true; });
+  stage.Expect(used(stage.cluster().last_status()) >= before + kChunk, "it holds something");
+  stage.world().Kill(b);
+  for (uint64_t i = 0; i < 4; ++i) stage.WriteAndWait(i * kChunk);
+  stage.Sleep(seconds(5));
+  stage.WaitMirrored();
+  stage.world().node(b).disks[1].disk->SlowDown(seconds_from_now(30), seconds(1));
+  stage.world().Start(b);
+  stage.Sleep(seconds(20));
+  stage.Expect(stage.cluster().WaitForStatus(
+                   seconds_from_now(20),
+                   [&](const proto::ClusterStatus& status) { return used(status) <= before; }),
+               "it has its space back");
   stage.WaitMirrored();
   stage.ReadEverything();
 }
@@ -487,6 +625,20 @@ ClusterOptions WithDrift(ClusterOptions options) {
   return options;
 }
 
+ClusterOptions WithSmallDevices(ClusterOptions options) {
+  options.device_bytes = 24 << 20;
+  options.volume_bytes = 16 << 20;
+  return options;
+}
+
+ClusterOptions WithSmallLogs(ClusterOptions options) {
+  options.slice_count = 32;
+  options.log_bytes = 4 << 20;
+  options.device_bytes = 96 << 20;
+  options.volume_bytes = 32 << 20;
+  return options;
+}
+
 ClusterOptions WithTwin(ClusterOptions options) {
   options.twin = true;
   return options;
@@ -506,6 +658,18 @@ std::span<const Scenario> DataScenarios() {
        RestartedPrimaryKnowsWhatItsPeerLacks, Servers(2)},
       {"s16-second-process", "a second process with the same id and disks does no harm",
        SecondProcessWithTheSameIdDoesNoHarm, WithTwin(Servers(3))},
+      {"s16b-same-incarnation-twice", "two runs that came to the same incarnation do no harm",
+       SameIncarnationTwiceDoesNoHarm, WithTwin(Servers(3))},
+      {"s16c-old-state-directory", "an SDS whose state directory is an old copy catches up",
+       OldStateDirectoryCatchesUp, WithTwin(Servers(2))},
+      {"s16d-rotten-blocks", "blocks that rot on one copy are read from the other, and made good",
+       RottenBlocksAreReadFromTheOtherCopy, Servers(2)},
+      {"s16e-full-devices", "full devices answer ENOSPC, and nobody loses a copy for it",
+       FullDevicesAnswerEnospc, WithSmallDevices(Servers(2))},
+      {"s16f-small-logs", "writers wait for room in small logs, and no device is given up for it",
+       SmallLogsMakeWritersWait, WithSmallLogs(Servers(2, 4))},
+      {"s16g-space-after-an-outage", "after a long outage a device forgets what is elsewhere now",
+       AnOutageGivesTheSpaceBack, Servers(3)},
       {"s18-drifting-clocks", "clocks at the ends of the bound give no two primaries",
        NoStaleReadsFromACutPrimary, WithDrift(Servers(2, 2))},
       {"s18-wall-clock-jumps", "a wall clock that jumps an hour gives no two primaries",

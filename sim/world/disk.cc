@@ -187,6 +187,7 @@ uint32_t Disk::Submit(TrueTime now, const DiskEffect& effect, std::span<const Sl
 
 void Disk::ApplyToCache(const Segment& segment) {
   if (segment.sector_count == kSectorsPerPage) {
+    rotten_.erase(segment.index);
     arena_->Retain(segment.page);
     current_.Replace(segment.index, segment.page);
   } else {
@@ -201,6 +202,7 @@ void Disk::ApplyToCache(const Segment& segment) {
 
 void Disk::ApplyDurably(const Segment& segment) {
   const bool whole = segment.sector_count == kSectorsPerPage;
+  if (whole) rotten_.erase(segment.index);
   if (dirty_of_page_[segment.index] != 0) {
     // The earlier writes of these sectors in the cache are superseded; of other sectors they stay.
     std::erase_if(dirty_, [&](Dirty& dirty) {
@@ -255,6 +257,7 @@ void Disk::Apply(Operation& operation) {
         current_.Read(offset, {const_cast<std::byte*>(slice.data()), slice.size()});
         offset += slice.size();
       }
+      if (!rotten_.empty()) DamageRead(operation);
       break;
     }
     case DiskOp::kWrite:
@@ -273,6 +276,36 @@ void Disk::Apply(Operation& operation) {
 void Disk::Drop(Operation& operation) {
   for (const Segment& segment : operation.segments) arena_->Release(segment.page);
   operation.segments.clear();
+}
+
+bool Disk::Rot(uint64_t from_bytes) {
+  std::vector<uint32_t> candidates;
+  for (auto index = static_cast<uint32_t>(from_bytes / kPageBytes); index < dirty_of_page_.size();
+       ++index) {
+    if (current_.page(index) != 0) candidates.push_back(index);
+  }
+  if (candidates.empty()) return false;
+  rotten_.insert(candidates[choices_->Below(stream_, Site::kFaultWhat, candidates.size())]);
+  ++(*fired_)[Fault::kRot];
+  return true;
+}
+
+void Disk::RotAll(uint64_t from_bytes) {
+  for (auto index = static_cast<uint32_t>(from_bytes / kPageBytes); index < dirty_of_page_.size();
+       ++index) {
+    if (current_.page(index) != 0) rotten_.insert(index);
+  }
+}
+
+void Disk::DamageRead(const Operation& operation) {
+  uint64_t offset = operation.offset_bytes;
+  for (const Slice& slice : operation.into) {
+    for (uint64_t at = 0; at < slice.size(); at += kDiskSectorBytes) {
+      const auto index = static_cast<uint32_t>((offset + at) / kPageBytes);
+      if (rotten_.contains(index)) const_cast<std::byte*>(slice.data())[at] ^= std::byte{0x10};
+    }
+    offset += slice.size();
+  }
 }
 
 DiskTag Disk::Complete(uint32_t slot, DiskStatus* status) {

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -120,6 +121,14 @@ class Disk {
     fail_count_ = count;
   }
 
+  // Rot: one of the pages from `from_bytes` on that hold something reads back damaged until it is
+  // written again. False: there is none.
+  bool Rot(uint64_t from_bytes);
+  // The same for all of them.
+  void RotAll(uint64_t from_bytes);
+  void HealRot() { rotten_.clear(); }
+  size_t rotten() const { return rotten_.size(); }
+
   // Operations take `extra` longer until `until`.
   void SlowDown(TrueTime until, Duration extra) {
     slow_until_ = until;
@@ -165,6 +174,7 @@ class Disk {
   // A crash while `operation` was in flight.
   void ApplyInPart(Operation& operation, bool power_cut);
   void Drop(Operation& operation);
+  void DamageRead(const Operation& operation);
 
   Options options_;
   PageArena* arena_;
@@ -183,6 +193,7 @@ class Disk {
   TrueTime slow_until_ = 0;
   Duration slow_extra_{0};
   uint64_t bytes_written_ = 0;
+  std::set<uint32_t> rotten_;  // pages
   DiskOp fail_op_{};
   uint32_t fail_count_ = 0;
 };

@@ -1,0 +1,90 @@
+// Read repair at the primary (replication.md section 4, "Repair"; docs/roles.md). A read found that
+// blocks of this side's copy do not match their checksums. Extent by extent, under an exclusive
+// range lock, which waits for what is in flight:
+//
+//   kAwaitingLock -> kReading (each block of its own) -> kAwaitingPeer -> kAppending -> next extent
+//
+// Nothing in the range is undecided then, so the in-sync replica, which holds everything up to the
+// commit point that the question names, has the same content. Blocks that are damaged here are
+// taken from there and written as a copy, which goes the way of every write. Blocks that verify on
+// both sides and differ are reported, and stay.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/base/ids.h"
+#include "core/sds/context.h"
+#include "core/sds/extent_data.h"
+#include "core/sds/ops.h"
+#include "core/sds/range_lock.h"
+#include "core/store/store.h"
+#include "core/wire/message.h"
+
+namespace gabion::sds {
+
+class Primary;
+
+class Repairs {
+ public:
+  // Who waits for the outcome.
+  struct Waiter {
+    enum class Kind : uint8_t { kRequest, kCopy };
+    Kind kind{};
+    uint64_t number = 0;  // a request's tag, or a joining's copy
+  };
+  struct Range {
+    store::ChunkKey key;
+    uint32_t first_block = 0;
+    uint32_t block_count = 0;
+  };
+
+  // False: there is no other in-sync replica to ask.
+  bool Start(Context& ctx, Primary& primary, const Range& range, Waiter waiter);
+  // The epoch is over: locks are given back, and requests that wait begin again.
+  void Release(Context& ctx, Primary& primary);
+
+  void Advance(Context& ctx, Primary& primary);
+  void OnLockGranted(Context& ctx, Primary& primary, uint64_t number);
+  void OnBlockRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status);
+  void OnReply(Context& ctx, Primary& primary, const wire::RepairReply& reply,
+               const Slice& payload);
+  void OnAppended(Context& ctx, Primary& primary, const Op& op);
+
+  size_t size() const { return jobs_.size(); }
+
+ private:
+  struct Job {
+    enum class Phase : uint8_t { kAwaitingLock, kReading, kAwaitingPeer, kAppending };
+    uint64_t number = 0;  // a new one for each extent
+    Phase phase = Phase::kAwaitingLock;
+    Waiter waiter;
+    store::ChunkKey key;
+    uint16_t extent = 0;
+    uint16_t extent_end = 0;
+    Instant give_up_at{};
+    RangeLock::Handle lock;
+    uint32_t reads_pending = 0;
+    uint16_t present = 0;
+    uint16_t damaged = 0;
+    Slice data;
+    ConnId asked;  // the connection that carried the question
+    Instant ask_at{};
+  };
+
+  Job* Find(uint64_t number);
+  void LockExtent(Context& ctx, Primary& primary, Job& job);
+  void ReadOwn(Context& ctx, Primary& primary, Job& job);
+  void Ask(Context& ctx, Primary& primary, Job& job);
+  void AskLater(Context& ctx, Primary& primary, Job& job);
+  void NextExtent(Context& ctx, Primary& primary, Job& job);
+  void Finish(Context& ctx, Primary& primary, uint64_t number, bool good);
+  void GiveUp(Context& ctx, Primary& primary, Job& job, std::string_view why);
+
+  std::vector<Job> jobs_;
+  uint64_t next_number_ = 1;
+};
+
+}  // namespace gabion::sds
