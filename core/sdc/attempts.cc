@@ -218,8 +218,9 @@ void Io::OnMapChanged(Context& context) {
   const MapCache& map = context.mdm.map();
   for (SdsSession& session : sessions_) {
     const std::vector<Address>* addresses = map.AddressesOf(session.sds);
-    // An SDS with other addresses runs elsewhere now; what still answers at the old ones is not it.
-    const bool moved = addresses != nullptr && !addresses->empty() && session.link.up() &&
+    // An SDS with other addresses runs elsewhere now; what still answers at the old ones is not it,
+    // be it before its hello reply (seed 313000437).
+    const bool moved = addresses != nullptr && !addresses->empty() && session.link.conn().valid() &&
                        session.link.peer().addresses != *addresses;
     Link::Change change = addresses == nullptr ? session.link.Stop(context.effects)
                                                : session.link.Start(context.now,

@@ -253,6 +253,23 @@ TEST_F(Retry, AnotherServerUnderTheSameReignIsNoFence) {
   EXPECT_EQ(world->Expect<wire::WriteRequest>(next).request, request.request);
 }
 
+TEST_F(Retry, AServerThatMovedBeforeItsHelloReplyIsDialledAnew) {
+  Begin();
+  world->Disconnect(sds);
+  world->Advance(milliseconds(50));
+  (void)world->Accept();
+  ASSERT_TRUE(world->dials.empty());
+  proto::Management message = world->Increment();
+  proto::Sds* endpoint = message.mutable_map_update()->add_endpoints();
+  endpoint->set_id(kSds1.value());
+  endpoint->add_addresses("10.0.9.9:7100");
+  world->DeliverManagement(message);
+  world->Advance(milliseconds(200));
+  ASSERT_FALSE(world->dials.empty());
+  (void)world->Accept();
+  EXPECT_EQ(world->last_address.ToString(), "10.0.9.9:7100");
+}
+
 TEST_F(Retry, ASilentConnectionThatOwesAnswersIsAskedThenGivenUp) {
   Begin();
   world->Advance(milliseconds(750));
