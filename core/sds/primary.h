@@ -237,7 +237,7 @@ class Primary {
   Phase phase_ = Phase::kAwaitingDevice;
   Instant opened_at_{};
   bool released_ = false;
-  Epoch ahead_;               // a later one than the configured that a member started; 0: none
+  Epoch ahead_;                // a later one than the configured that a member started; 0: none
   bool write_waits_ = false;   // for an absent member
   bool short_of_log_ = false;  // in this step a write waits for room in somebody's log
   Instant room_at_ = kNever;   // when a write that waits for room in its own log tries again
