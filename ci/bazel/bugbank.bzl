@@ -24,14 +24,23 @@ def _bugbank_binary_impl(ctx):
     )
     return [DefaultInfo(executable = program, files = depset([program]))]
 
+_ATTRS = {
+    "binary": attr.label(cfg = _with_bugs, executable = True, mandatory = True),
+    "_allowlist_function_transition": attr.label(
+        default = "@bazel_tools//tools/allowlists/function_transition_allowlist",
+    ),
+}
+
 bugbank_binary = rule(
     doc = "The same program as `binary`, it and all its libraries compiled with GABION_BUGBANK.",
     implementation = _bugbank_binary_impl,
     executable = True,
-    attrs = {
-        "binary": attr.label(cfg = _with_bugs, executable = True, mandatory = True),
-        "_allowlist_function_transition": attr.label(
-            default = "@bazel_tools//tools/allowlists/function_transition_allowlist",
-        ),
-    },
+    attrs = _ATTRS,
+)
+
+bugbank_test = rule(
+    doc = "A test that runs `binary` as compiled with GABION_BUGBANK.",
+    implementation = _bugbank_binary_impl,
+    test = True,
+    attrs = _ATTRS,
 )

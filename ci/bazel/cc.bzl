@@ -1,5 +1,7 @@
 """How Gabion compiles C++. Use these instead of cc_library, cc_binary and cc_test."""
 
+load("//ci/bazel:bugbank.bzl", "bugbank_test")
+
 _PUBLIC = ["//visibility:public"]
 
 # Libraries report errors as values. Tests are exempt (RapidCheck needs both), and so is the
@@ -53,6 +55,25 @@ def gabion_cc_test(name, deps = [], **kwargs):
         name = name,
         deps = deps + ["@system//:gtest_main"],
         **kwargs
+    )
+
+def gabion_bugs_test(name, bugs, srcs, deps = []):
+    """Shows that tests see the planted bugs (core/base/bug.h) that they are there for.
+
+    bugs: from the name of a bug to the filter of the GoogleTest tests of `srcs` that must fail with it.
+    """
+    native.cc_test(
+        name = name + "_program",
+        testonly = True,
+        srcs = srcs + ["//ci/bazel:bugs_main.cc"],
+        tags = ["manual"],
+        deps = deps + ["//core/base", "@system//:gtest"],
+    )
+    bugbank_test(
+        name = name,
+        args = ["'%s=%s'" % bug for bug in bugs.items()],
+        binary = ":" + name + "_program",
+        tags = ["no-san"],
     )
 
 def gabion_fuzz(name, srcs, deps = [], corpus = []):

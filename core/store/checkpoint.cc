@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "core/base/bug.h"
 #include "core/base/check.h"
 #include "core/base/checksum.h"
 
@@ -76,6 +77,9 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
       ++next_.checkpoint_number;
       next_.flags = 0;
       next_.checkpoint_area = 1 - superblock_.checkpoint_area;
+      if (PLANTED_BUG("S8-checkpoint-over-the-last-one")) {
+        next_.checkpoint_area = superblock_.checkpoint_area;
+      }
       next_.checkpoint_bytes = content_.size();
       next_.checkpoint_crc = Crc32c(content_);
       next_.checkpoint_position = log_->head();
@@ -103,6 +107,7 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
                     superblock_.geometry().area_offset(next_.checkpoint_area) + written_,
                     std::span(&piece, 1), tag);
       counters_->device_bytes += bytes;
+      counters_->checkpoint_bytes += bytes;
       written_ += bytes;
       in_flight_ = true;
       return true;
@@ -112,6 +117,10 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
       next_.previous_crc = log_->cut_crc();
       phase_ = Phase::kFlushing;
       in_flight_ = true;
+      if (PLANTED_BUG("S8-superblock-before-flush")) {
+        effects.Read(options_.device, 0, {}, tag);
+        return true;
+      }
       effects.Flush(options_.device, tag);
       return true;
     case Phase::kFlushing:
@@ -139,7 +148,12 @@ void Checkpointer::OnDiskDone() {
       phase_ = Phase::kSuperblocks;
       return;
     case Phase::kSuperblocks:
-      if (!writer_.OnWritten()) return;
+      if (!writer_.OnWritten()) {
+        if (PLANTED_BUG("S8-log-reused-after-one-superblock")) log_->SetTail(next_.tail_position);
+        return;
+      }
+      counters_->device_bytes += 2 * kBlockBytes;
+      counters_->checkpoint_bytes += 2 * kBlockBytes;
       superblock_ = next_;
       phase_ = Phase::kIdle;
       log_->SetTail(superblock_.tail_position);

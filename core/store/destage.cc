@@ -6,6 +6,7 @@
 #include "core/base/bug.h"
 #include "core/base/check.h"
 #include "core/base/checksum.h"
+#include "core/store/block_crc.h"
 
 namespace gabion::store {
 
@@ -183,7 +184,9 @@ void Destager::AfterReads(Job& job, DiskTag tag, Effects& effects) {
   bool good = !job.failed_read;
   for (const Source& source : job.sources) {
     if (!good) break;
-    good = Crc32c(job.buffer.span().subspan(source.block * kBlockBytes, kBlockBytes)) == source.crc;
+    const auto bytes = job.buffer.span().subspan(source.block * kBlockBytes, kBlockBytes);
+    const uint32_t block = job.target.extent * kBlocksPerExtent + source.block;
+    good = BindCrc(Crc32c(bytes), job.target.key, block) == source.crc;
   }
   if (!good && job.attempts < kAttemptsMax) {
     ReadSources(job, tag, effects);
@@ -219,7 +222,8 @@ void Destager::FinishJob(Job& job) {
     state_->SetHome(*replica, job.target.key, job.home, job.versions);
     destaged_ = true;
   } else if (job.new_place != kNoPlace) {
-    state_->extents().FreeNow(job.new_place);  // the slice was dropped meanwhile
+    // The slice was dropped meanwhile.
+    if (!PLANTED_BUG("S6-extent-without-owner")) state_->extents().FreeNow(job.new_place);
   }
   job.Reset();
   --active_;
@@ -281,6 +285,7 @@ bool Destager::AdvanceRelocation(DiskTag tag, Effects& effects) {
       log_->ControlQueued(std::move(record));
       item->durable = false;  // no second time in this pass
     }
+    if (item != nullptr) counters_->relocated_blocks += item->payload_blocks();
     relocated_bytes_ += uint64_t{item == nullptr ? 1 : item->payload_blocks() + 1} * kBlockBytes;
     moving_ = Slice();
     moving_number_ = 0;
@@ -339,7 +344,7 @@ bool Destager::OnDiskDone(uint64_t slot, DiskStatus status) {
   --job.outstanding;
   if (status == DiskStatus::kOk) return true;
   job.failed_read = true;
-  return !job.writing;
+  return !job.writing || PLANTED_BUG("S3-failed-home-write-believed");
 }
 
 }  // namespace gabion::store

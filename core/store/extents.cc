@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/bug.h"
 #include "core/base/check.h"
 
 namespace gabion::store {
@@ -34,11 +35,16 @@ void ExtentTable::FreeNow(uint32_t place) {
 
 void ExtentTable::FreeAfterCheckpoint(uint32_t place) {
   CHECK(used_[place]);
+  if (PLANTED_BUG("S8-extent-reused-at-once")) {
+    FreeNow(place);
+    return;
+  }
   pending_.push_back(place);
 }
 
 bool ExtentTable::Claim(uint32_t place) {
-  if (place >= total() || used_[place]) return false;
+  if (place >= total()) return false;
+  if (used_[place]) return PLANTED_BUG("S6-extent-with-two-owners");
   used_[place] = true;
   --free_;
   return true;

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "core/base/check.h"
+#include "core/store/block_crc.h"
 #include "core/store/state.h"
 
 namespace gabion::store {
@@ -32,6 +33,24 @@ std::optional<uint32_t> Item::PayloadIndex(uint32_t block) const {
       return std::nullopt;
   }
   UNREACHABLE();
+}
+
+uint32_t Item::PayloadBlock(uint32_t index) const {
+  CHECK_LT(index, payload_blocks());
+  if (kind == ItemKind::kWrite) return header.first_block + index;
+  CHECK(kind == ItemKind::kCopy);
+  uint32_t left = present;
+  for (; index > 0; --index) left &= left - 1;
+  return header.first_block + static_cast<uint32_t>(std::countr_zero(left));
+}
+
+void Item::BindCrcs(std::span<const uint32_t> plain) {
+  crc.assign(plain.begin(), plain.end());
+  for (uint32_t i = 0; i < crc.size(); ++i) crc[i] = BindCrc(crc[i], chunk(), PayloadBlock(i));
+}
+
+uint32_t Item::PlainCrc(uint32_t index) const {
+  return BindCrc(crc[index], chunk(), PayloadBlock(index));
 }
 
 Home* Chunk::FindHome(uint32_t extent) {

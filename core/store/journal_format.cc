@@ -5,6 +5,7 @@
 #include <cinttypes>
 #include <utility>
 
+#include "core/base/bug.h"
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/checksum.h"
@@ -107,10 +108,12 @@ Result<Run> ReadRun(const Area& area) {
     if (!*batch) break;
     const BatchHeader& header = (*batch)->header;
     const bool is_first = offset == 0;
+    const bool continues = header.previous_crc == content.last_crc ||
+                           PLANTED_BUG("S1-journal-predecessor-not-checked");
     if (is_first) {
       const bool belongs = header.generation > 0 && (header.generation - 1) % 2 == area.index;
       if (!belongs || header.previous_crc != 0 || header.first_sequence == 0) break;
-    } else if (header.generation != content.generation || header.previous_crc != content.last_crc ||
+    } else if (header.generation != content.generation || !continues ||
                header.snapshot_bytes != 0 || header.first_sequence != content.last_sequence + 1) {
       break;
     }

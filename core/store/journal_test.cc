@@ -232,12 +232,12 @@ TEST(Journal, RefusesATruncatedDeviceAndALaterVersion) {
   Rig rig;
   rig.CompleteAll();
   Rig smaller(kSmallDevice - 2 * kBlock);
-  smaller.disk.Overwrite(0, rig.disk.bytes().first(kBlock));
+  smaller.disk.Overwrite(0, rig.disk.Content(0, kBlock));
   smaller.CompleteAll();
   EXPECT_EQ(smaller.journal->state(), Journal::State::kFailed);
   EXPECT_NE(smaller.journal->error().find("truncated"), std::string::npos);
 
-  std::vector<std::byte> seal(rig.disk.bytes().begin(), rig.disk.bytes().begin() + 64);
+  std::vector<std::byte> seal = rig.disk.Content(0, 64);
   StoreLe(seal.data() + 8, uint32_t{2});
   StoreLe(seal.data() + 12, uint32_t{0});
   StoreLe(seal.data() + 12, Crc32c(seal));
@@ -258,7 +258,7 @@ TEST(Journal, ATornTailEndsTheRecordsAndRotDoesNot) {
   rig.CompleteAll();
   rig.Append("first");
   rig.CompleteAll();
-  const std::vector<std::byte> sealed(rig.disk.bytes().begin(), rig.disk.bytes().end());
+  const std::vector<std::byte> sealed = rig.disk.Content(0, kSmallDevice);
   rig.Append("second");
   rig.Complete(0);  // durable; its seal is still on the way
   ASSERT_EQ(rig.disk.pending(), 1u);
@@ -299,8 +299,7 @@ TEST(Journal, AnOlderAreaIsNoSubstituteForADamagedSnapshot) {
 TEST(Journal, ABatchBehindDamageProvesItWithoutASeal) {
   Rig rig;
   rig.CompleteAll();
-  const std::vector<std::byte> first_seals(rig.disk.bytes().begin(),
-                                           rig.disk.bytes().begin() + kAreasBegin);
+  const std::vector<std::byte> first_seals = rig.disk.Content(0, kAreasBegin);
   for (int i = 0; i < 3; ++i) {
     rig.Append("record");
     rig.CompleteAll();
@@ -310,6 +309,33 @@ TEST(Journal, ABatchBehindDamageProvesItWithoutASeal) {
   rig.Restart();
   rig.CompleteAll();
   EXPECT_EQ(rig.journal->state(), Journal::State::kFailed);
+}
+
+// Two pasts of one device: a mirror of the hardware below that was split and joined again.
+TEST(Journal, ABatchThatContinuesAnotherPastEndsTheRecords) {
+  Rig base;
+  base.CompleteAll();
+  base.Append("both know this");
+  base.CompleteAll();
+  std::vector<std::byte> sealed;
+  Rig one;
+  Rig two;
+  for (Rig* rig : {&one, &two}) {
+    rig->disk = base.disk;
+    rig->Restart();
+    rig->CompleteAll();
+    rig->Append(rig == &one ? "one" : "two");
+    rig->CompleteAll();
+    if (rig == &one) sealed = rig->disk.Content(0, kAreasBegin);
+    rig->Append(rig == &one ? "one more" : "two more");
+    rig->CompleteAll();
+  }
+  one.disk.Overwrite(0, sealed);
+  one.disk.Overwrite(kAreasBegin + 2 * kBlock, two.disk.Content(kAreasBegin + 2 * kBlock, kBlock));
+  one.Restart();
+  one.CompleteAll();
+  EXPECT_EQ(one.journal->state(), Journal::State::kOpen) << one.journal->error();
+  EXPECT_EQ(one.Records(), (std::vector<std::string>{"both know this", "one"}));
 }
 
 // The bytes that docs/journal.md shows.
@@ -325,10 +351,10 @@ TEST(Journal, WritesTheBytesOfTheFormatPage) {
       0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x59, 0x72, 0x5a, 0x88,
       0x00, 0x00, 0x00, 0x00, 0x06, 0x00, 0x00, 0x00, 0x02, 0x00, 0x00, 0x00, 0x68, 0x69,
       0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00};
-  EXPECT_EQ(AsText(rig.disk.bytes().subspan(kAreasBegin, expected.size())),
+  EXPECT_EQ(AsText(rig.disk.Content(kAreasBegin, expected.size())),
             AsText(std::as_bytes(std::span(expected))));
-  const std::span<const std::byte> seal = rig.disk.bytes().first(64);
-  EXPECT_EQ(AsText(seal.first(8)), "GABJSEAL");
+  const std::vector<std::byte> seal = rig.disk.Content(0, 64);
+  EXPECT_EQ(AsText(std::span(seal).first(8)), "GABJSEAL");
   EXPECT_EQ(LoadLe<uint64_t>(&seal[16]), 1u);
   EXPECT_EQ(LoadLe<uint64_t>(&seal[40]), 16u * kBlock);
 }

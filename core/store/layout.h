@@ -20,7 +20,7 @@ using wire::kBlocksPerExtent;
 using wire::kExtentBytes;
 using wire::kExtentsPerChunk;
 
-inline constexpr uint32_t kFormatVersion = 1;
+inline constexpr uint32_t kFormatVersion = 2;
 inline constexpr uint64_t kHeadBytes = 1 << 20;  // both superblocks and what is kept free for later
 inline constexpr std::array<uint64_t, 2> kSuperblockOffset = {0, 512 << 10};
 inline constexpr uint64_t kLogBytesMin = 4 << 20;

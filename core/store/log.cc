@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/base/bug.h"
 #include "core/base/check.h"
 #include "core/base/checksum.h"
 
@@ -110,8 +111,9 @@ void Log::SetTail(uint64_t tail) {
   CHECK_LE(tail, head_);
   tail_ = tail;
   blocked_ = false;
-  // They may have waited for the space.
+  // They may have waited for the space, and so may the seal.
   if (!dirty_commit_points_.empty()) commit_points_at_ = Instant::min();
+  if (unproven_ && !in_flight_ && seal_at_ == kNever) seal_at_ = Instant::min();
 }
 
 uint64_t Log::StartFor(uint64_t total) const {
@@ -280,10 +282,9 @@ void Log::Write(const Now& now, Slice header_block, DiskTag tag, Effects& effect
     if (record.item == nullptr) continue;
     const Item& item = *record.item;
     CHECK_EQ(record.payload.size(), uint64_t{item.payload_blocks()} * kBlockBytes);
-    const std::span<const uint32_t> crcs =
-        record.crc.empty() ? std::span<const uint32_t>(item.crc) : std::span(record.crc);
-    CHECK_EQ(crcs.size(), item.crc.size());
-    for (const uint32_t crc : crcs) {
+    CHECK(record.crc.empty() || record.crc.size() == item.crc.size());
+    for (uint32_t i = 0; i < item.crc.size(); ++i) {
+      const uint32_t crc = record.crc.empty() ? item.PlainCrc(i) : record.crc[i];
       StoreLe(to, crc);
       to += sizeof(crc);
     }
@@ -296,7 +297,11 @@ void Log::Write(const Now& now, Slice header_block, DiskTag tag, Effects& effect
   slices_.front() = std::move(header_block);
 
   CHECK_EQ(header.total_bytes(), batch.total_bytes());
-  effects.DurableWrite(options_.device, geometry_.log_place(batch.position), slices_, tag);
+  if (PLANTED_BUG("S1-batch-not-durable")) {
+    effects.Write(options_.device, geometry_.log_place(batch.position), slices_, tag);
+  } else {
+    effects.DurableWrite(options_.device, geometry_.log_place(batch.position), slices_, tag);
+  }
   slices_.clear();
   in_flight_ = true;
   last_crc_ = header.crc;
@@ -307,6 +312,7 @@ void Log::Write(const Now& now, Slice header_block, DiskTag tag, Effects& effect
   if (unproven_) last_activity_ = now.boot;
   ++counters_->batches;
   counters_->device_bytes += header.total_bytes();
+  counters_->log_bytes += header.total_bytes();
 }
 
 void Log::OnWritten(const Now& now, std::vector<Done>& done) {
@@ -314,7 +320,9 @@ void Log::OnWritten(const Now& now, std::vector<Done>& done) {
   in_flight_ = false;
   Batch batch = batches_.pop_front();
   durable_position_ = batch.end();
-  if (unproven_) seal_at_ = SaturatingAdd(now.boot, kSealDelay);
+  if (unproven_ && !PLANTED_BUG("S2-idle-log-not-sealed")) {
+    seal_at_ = SaturatingAdd(now.boot, kSealDelay);
+  }
   for (const QueuedRecord& record : batch.records) {
     if (record.item != nullptr) {
       --record.item->pending;

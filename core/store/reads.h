@@ -36,8 +36,8 @@ class Reads {
 
  private:
   struct Block {
-    uint32_t index = 0;  // in the target
-    uint32_t crc = 0;
+    uint32_t index = 0;         // in the target
+    uint32_t crc = 0;           // plain
     uint64_t offset_bytes = 0;  // on the device
   };
   struct Operation {

@@ -19,6 +19,33 @@ namespace {
 // ones in a row are seen, too.
 constexpr uint64_t kSearchBytes = 16 << 20;
 
+// Whether the numbers of a superblock, whatever wrote it, can be worked with.
+bool MakesSense(const Superblock& superblock) {
+  constexpr uint64_t kPositionMax = uint64_t{1} << 62;
+  if (superblock.checkpoint_area > 1) return false;
+  if (superblock.checkpoint_bytes == 0) return false;
+  if (superblock.checkpoint_bytes > superblock.area_bytes) return false;
+  for (const uint64_t position :
+       {superblock.tail_position, superblock.checkpoint_position, superblock.recovery_position}) {
+    if (position % kBlockBytes != 0 || position > kPositionMax) return false;
+    if (position < superblock.log_bytes) return false;  // 0 is no position, nor is what it leads to
+  }
+  if (superblock.tail_position > superblock.checkpoint_position) return false;
+  return superblock.checkpoint_position - superblock.tail_position <= superblock.log_bytes;
+}
+
+// Whether the content of every item of a checkpoint is where the log of that checkpoint was.
+bool PlacesMakeSense(const DeviceState& state, const Superblock& superblock) {
+  for (const auto& [place, item] : state.by_position()) {
+    const uint64_t position = place.first;
+    if (position % kBlockBytes != 0 || position < superblock.tail_position) return false;
+    const uint64_t bytes = std::max(item->payload_blocks(), 1u) * uint64_t{kBlockBytes};
+    if (position + bytes > superblock.checkpoint_position) return false;
+    if (position % superblock.log_bytes + bytes > superblock.log_bytes) return false;
+  }
+  return true;
+}
+
 bool AllZero(std::span<const std::byte> bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
 }
@@ -246,7 +273,7 @@ void Recovery::OnSuperblocks() {
   // The worse copy is replaced first.
   first_slot_ = first && first->sequence == superblock_.sequence ? 1 : 0;
   damaged_ = (superblock_.flags & kFlagDamaged) != 0;
-  if (superblock_.checkpoint_area > 1 || superblock_.checkpoint_bytes > superblock_.area_bytes) {
+  if (!MakesSense(superblock_)) {
     Fail("the superblock contradicts itself");
     return;
   }
@@ -279,8 +306,8 @@ void Recovery::OnCheckpointPiece() {
   const auto piece = buffer_.span().first(std::min<uint64_t>(left, kIoBytesMax));
   checkpoint_.insert(checkpoint_.end(), piece.begin(), piece.end());
   if (checkpoint_.size() < superblock_.checkpoint_bytes) return;
-  const bool good =
-      Crc32c(checkpoint_) == superblock_.checkpoint_crc && DecodeState(checkpoint_, *state_);
+  const bool good = Crc32c(checkpoint_) == superblock_.checkpoint_crc &&
+                    DecodeState(checkpoint_, *state_) && PlacesMakeSense(*state_, superblock_);
   checkpoint_ = {};
   if (!good) {
     Fail(
@@ -314,6 +341,7 @@ bool Recovery::Counts(const BatchHeader& header) const {
   if (header.generation > superblock_.recovery_generation) return false;
   if (header.generation < superblock_.checkpoint_generation) return false;
   // A leftover of an earlier run, beyond what that run's successor found.
+  if (PLANTED_BUG("S1-generation-not-checked")) return true;
   return header.position < superblock_.recovery_position ||
          header.generation >= superblock_.recovery_generation;
 }
@@ -323,7 +351,10 @@ Recovery::Take Recovery::TakeBatch(uint64_t position) {
   if (first.empty()) return Take::kWants;
   const BatchHeader header = ReadBatchHeader(first);
   if (!LooksLikeBatch(header, superblock_, position) || !Counts(header)) return Take::kNone;
-  if (header.generation < last_generation_ || header.previous_crc != last_crc_) return Take::kNone;
+  if (header.generation < last_generation_) return Take::kNone;
+  if (header.previous_crc != last_crc_ && !PLANTED_BUG("S1-predecessor-not-checked")) {
+    return Take::kNone;
+  }
   const uint64_t ring_left = RoundUp(position + 1, superblock_.log_bytes) - position;
   if (header.total_bytes() > ring_left) return Take::kNone;
   const std::span<const std::byte> batch = Buffered(position, header.total_bytes());
@@ -338,7 +369,7 @@ Recovery::Take Recovery::TakeBatch(uint64_t position) {
       const auto crc = LoadLe<uint32_t>(crcs.data() + i * sizeof(uint32_t));
       const uint64_t at = header.header_bytes + uint64_t{i} * kBlockBytes;
       if (Crc32c(batch.subspan(at, kBlockBytes)) != crc) {
-        suspect_ = true;
+        suspect_end_ = end;
         return Take::kNone;
       }
     }
@@ -351,6 +382,7 @@ Recovery::Take Recovery::TakeBatch(uint64_t position) {
     return Take::kNone;
   }
   position_ = end;
+  ++batches_;
   last_generation_ = header.generation;
   last_crc_ = header.crc;
   return Take::kTaken;
@@ -359,7 +391,7 @@ Recovery::Take Recovery::TakeBatch(uint64_t position) {
 void Recovery::Replay() {
   while (phase_ == Phase::kReplayingLog) {
     const uint64_t ring_start = RoundUp(position_, superblock_.log_bytes);
-    suspect_ = false;
+    suspect_end_ = 0;
     const Take taken = TakeBatch(wrapped_ ? ring_start : position_);
     if (taken == Take::kWants || phase_ == Phase::kFailed) return;
     if (taken == Take::kTaken) {
@@ -367,7 +399,7 @@ void Recovery::Replay() {
       continue;
     }
     // A batch that did not fit in front of the ring's end is at its beginning.
-    if (!wrapped_ && !suspect_ && ring_start != position_) {
+    if (!wrapped_ && suspect_end_ == 0 && ring_start != position_) {
       wrapped_ = true;
       continue;
     }
@@ -377,21 +409,31 @@ void Recovery::Replay() {
   }
 }
 
+bool Recovery::ShowsMore(const BatchHeader& header) const {
+  if (!LooksLikeBatch(header, superblock_, search_position_)) return false;
+  // Of a later generation: the superblocks are older than the log, which must not be.
+  const bool counts = header.generation > superblock_.recovery_generation || Counts(header);
+  return counts && header.durable_up_to > position_;
+}
+
 void Recovery::SearchProof() {
+  if (PLANTED_BUG("S2-damage-is-a-torn-tail")) {
+    BecomeRaising();
+    return;
+  }
   const uint64_t end = position_ + std::min(superblock_.log_bytes, kSearchBytes);
   for (; search_position_ < end; search_position_ += kBlockBytes) {
     const std::span<const std::byte> first = Buffered(search_position_, kBlockBytes);
     if (first.empty()) return;
     const BatchHeader header = ReadBatchHeader(first);
-    if (!LooksLikeBatch(header, superblock_, search_position_) || !Counts(header)) continue;
-    if (header.durable_up_to <= position_) continue;
+    if (!ShowsMore(header)) continue;
     const uint64_t ring_left =
         RoundUp(search_position_ + 1, superblock_.log_bytes) - search_position_;
     if (header.header_bytes > ring_left) continue;
     const std::span<const std::byte> header_block = Buffered(search_position_, header.header_bytes);
     if (header_block.empty()) return;
     if (BatchCrc(header_block) != header.crc) continue;
-    if (suspect_ && header.durable_up_to > proven_) {
+    if (Counts(header) && suspect_end_ != 0 && header.durable_up_to >= suspect_end_) {
       // Only user data is rotten there: those blocks will not match their checksums when they are
       // read, and everything else counts.
       proven_ = header.durable_up_to;
@@ -408,7 +450,7 @@ void Recovery::BecomeRaising() {
   ++superblock_.sequence;
   ++superblock_.recovery_generation;
   superblock_.recovery_position = position_;
-  if (damaged_) superblock_.flags |= kFlagDamaged;
+  if (damaged_ && !PLANTED_BUG("S2-verdict-not-kept")) superblock_.flags |= kFlagDamaged;
   writer_.Start(superblock_, first_slot_);
   phase_ = Phase::kRaisingGeneration;
 }

@@ -59,6 +59,7 @@ class Recovery {
   uint64_t head() const { return position_; }
   uint32_t last_crc() const { return last_crc_; }
   bool damaged() const { return damaged_; }
+  uint64_t batches() const { return batches_; }
 
  private:
   void Fail(std::string reason);
@@ -76,6 +77,8 @@ class Recovery {
   void SearchProof();
   // Whether a batch of that generation may count at that position.
   bool Counts(const BatchHeader& header) const;
+  // Whether a header found at search_position_ shows that the log once went on behind `position_`.
+  bool ShowsMore(const BatchHeader& header) const;
   std::span<const std::byte> Buffered(uint64_t position, uint64_t bytes);
   void BecomeRaising();
 
@@ -101,10 +104,11 @@ class Recovery {
   uint64_t position_ = 0;  // end of what was replayed
   uint64_t last_generation_ = 0;
   uint32_t last_crc_ = 0;
+  uint64_t batches_ = 0;  // replayed
   uint64_t proven_ = 0;   // everything below was durable: a later header says so
   bool wrapped_ = false;  // there is no batch at position_: the ring's beginning is tried
-  bool suspect_ =
-      false;  // a batch at position_ has a good header and a payload that is not its own
+  // A batch at position_ has a good header and a payload that is not its own; where it would end.
+  uint64_t suspect_end_ = 0;  // 0: none
   uint64_t search_position_ = 0;
   bool damaged_ = false;
 };

@@ -41,6 +41,25 @@ void WriteItem(ByteWriter& writer, const Replica& replica, const Item& item) {
   for (const uint32_t crc : item.crc) writer.U32(crc);
 }
 
+// What the records of a log could have made (state.h).
+bool Fits(const Item& item, const Replica& replica) {
+  if (item.key.id.epoch > replica.facts.started_epoch) return false;
+  const wire::EntryHeader& header = item.header;
+  switch (item.kind) {
+    case ItemKind::kWrite:
+    case ItemKind::kZero:
+    case ItemKind::kTrim:
+      return item.key.serial == 0 && header.id == item.key.id;
+    case ItemKind::kCopy:
+      return item.key.serial != 0 && item.key.serial < replica.next_serial &&
+             header.first_block % kBlocksPerExtent == 0 && header.block_count == kBlocksPerExtent;
+    case ItemKind::kDrop:
+      return item.key.serial != 0 && item.key.serial < replica.next_serial &&
+             header.first_block == 0 && header.block_count == kBlocksPerChunk;
+  }
+  return false;
+}
+
 bool ReadItem(ByteReader& reader, SliceId slice, Replica& replica, DeviceState& state) {
   ItemPtr item = state.NewItem();
   item->slice = slice;
@@ -62,6 +81,7 @@ bool ReadItem(ByteReader& reader, SliceId slice, Replica& replica, DeviceState& 
     data_blocks = static_cast<uint32_t>(std::popcount(item->present));
   }
   if (item->crc.size() != data_blocks) return false;
+  if (!Fits(*item, replica)) return false;
   Item* raw = item.get();
   if (!state.InsertItem(replica, std::move(item), false)) return false;
   for (uint32_t block = raw->header.first_block; block < raw->end_block(); ++block) {

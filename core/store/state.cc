@@ -83,7 +83,7 @@ Item* DeviceState::AddEntry(SliceId slice, const wire::EntryHeader& entry,
     default:
       return nullptr;
   }
-  item->crc.assign(crc.begin(), crc.end());
+  item->BindCrcs(crc);
   facts.last = entry.id;
   replica->requests.OnEntry(entry);
   return Insert(*replica, std::move(item));
@@ -105,7 +105,7 @@ Item* DeviceState::AddCopy(SliceId slice, const ChunkKey& key, uint32_t extent, 
   item->header.block_count = kBlocksPerExtent;
   item->present = present;
   item->modified_epoch = modified_epoch;
-  item->crc.assign(crc.begin(), crc.end());
+  item->BindCrcs(crc);
   return Insert(*replica, std::move(item));
 }
 

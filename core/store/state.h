@@ -52,7 +52,8 @@ struct Item {
   wire::EntryHeader header;  // of copies and drops: only the range
   uint16_t present = 0;      // kCopy: blocks with data
   Epoch modified_epoch;      // kCopy, kDrop: of every extent that it covers
-  absl::InlinedVector<uint32_t, 2, PoolAllocator<uint32_t>> crc;  // one for each block with data
+  // One for each block with data, bound to it (S4).
+  absl::InlinedVector<uint32_t, 2, PoolAllocator<uint32_t>> crc;
 
   uint64_t position = 0;  // of its first payload block, or of its batch; 0: not in a batch yet
   uint64_t number = 0;    // tells items of one position apart
@@ -68,6 +69,10 @@ struct Item {
   // Index into the payload of a block of the chunk that the item covers; nothing: it reads as
   // zeroes.
   std::optional<uint32_t> PayloadIndex(uint32_t block) const;
+  // The other way round: the block of the chunk whose content is at `index`.
+  uint32_t PayloadBlock(uint32_t index) const;
+  void BindCrcs(std::span<const uint32_t> plain);
+  uint32_t PlainCrc(uint32_t index) const;
 };
 
 using ItemPtr = PoolPtr<Item>;
@@ -86,7 +91,7 @@ struct Home {
   uint32_t place = kNoPlace;  // none: nothing is present
   uint16_t present = 0;
   Epoch modified;
-  std::array<uint32_t, kBlocksPerExtent> crc{};
+  std::array<uint32_t, kBlocksPerExtent> crc{};  // bound to their blocks (S4)
 };
 
 struct Chunk {

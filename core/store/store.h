@@ -142,11 +142,19 @@ inline constexpr uint64_t kAppendOverheadBytes = 2 * wire::kBlockBytes;
 struct Counters {
   uint64_t batches = 0;
   uint64_t entries = 0;
-  uint64_t user_bytes = 0;    // payload appended
-  uint64_t device_bytes = 0;  // written to the device, everything included
+  uint64_t user_bytes = 0;  // payload appended
+  // Written to the device, everything included: write amplification is device_bytes / user_bytes.
+  uint64_t device_bytes = 0;
+  uint64_t log_bytes = 0;         // of device_bytes: batches, with their padding
+  uint64_t checkpoint_bytes = 0;  // of device_bytes: areas and superblocks
   uint64_t checkpoints = 0;
-  uint64_t destaged_blocks = 0;
+  uint64_t destaged_blocks = 0;  // brought home; over time: the destage rate
+  uint64_t relocated_blocks = 0;
   uint64_t checksum_errors = 0;
+  // Of the last Open: how long it took, and what it read back of the log.
+  Duration recovery_time{};
+  uint64_t recovery_batches = 0;
+  uint64_t recovery_log_bytes = 0;
 };
 
 class StoreImpl;

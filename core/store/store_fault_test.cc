@@ -33,8 +33,10 @@ void AppendBlocks(TestStore& test, uint64_t seq, uint32_t first, uint32_t count,
 // Where batches begin on the device, found by their magic.
 std::vector<uint64_t> BatchOffsets(const TestDisk& disk) {
   std::vector<uint64_t> offsets;
-  for (uint64_t at = kHeadBytes; at < disk.bytes().size(); at += kBlockBytes) {
-    if (LoadLe<uint64_t>(disk.bytes().data() + at) == kBatchMagic) offsets.push_back(at);
+  for (uint64_t at = kHeadBytes; at < disk.info().size_bytes; at += kBlockBytes) {
+    if (LoadLe<uint64_t>(disk.Content(at, sizeof(uint64_t)).data()) == kBatchMagic) {
+      offsets.push_back(at);
+    }
   }
   return offsets;
 }

@@ -114,6 +114,7 @@ class StoreImpl {
   std::string error_;
   Incarnation newer_incarnation_;
   Tag open_tag_ = 0;
+  Instant opened_at_;
   std::optional<Tag> close_tag_;
   bool checkpoint_wanted_ = false;
   bool memory_short_ = false;

@@ -13,6 +13,7 @@
 
 #include "core/base/check.h"
 #include "core/store/store.h"
+#include "core/store/test_compare.h"
 #include "core/store/test_model.h"
 #include "core/store/test_store.h"
 
@@ -22,8 +23,6 @@ namespace {
 constexpr uint32_t kSlices = 2;
 constexpr uint32_t kChunks = 2;
 constexpr uint64_t kWindowBytes = 768 << 10;  // together under a quarter of the ring, and some more
-constexpr SdcId kClient{77};
-constexpr Incarnation kClientIncarnation{1};
 
 // Decisions of a run. An exhausted tape means zeroes.
 class Tape {
@@ -39,12 +38,6 @@ class Tape {
  private:
   const std::vector<uint32_t>& tape_;
   size_t next_ = 0;
-};
-
-// Everything one can see of a slice.
-struct Seen {
-  SliceFacts facts;
-  std::vector<ChunkStamps> chunks;
 };
 
 class Run {
@@ -190,8 +183,8 @@ class Run {
     }
     if (window > kWindowBytes) return;
     if (tape_.Below(2) == 0) {
-      entry.client = kClient;
-      entry.client_incarnation = kClientIncarnation;
+      entry.client = kModelClient;
+      entry.client_incarnation = kModelIncarnation;
       entry.request = RequestId(++requests_);
       const uint64_t mark = requests_ > 20 ? requests_ - 20 : 0;
       entry.low_water = RequestId(mark);
@@ -201,7 +194,7 @@ class Run {
       after.ops[{id, 0}] = ModelOp{.entry = entry, .stamp = stamp};
       after.last = id;
       if (!entry.client.valid()) return;
-      RequestId& low_water = after.low_water[kClient];
+      RequestId& low_water = after.low_water[kModelClient];
       low_water = std::max(low_water, entry.low_water);
     });
     Mutated(test_.Append(slice, entry, stamp));
@@ -329,9 +322,11 @@ class Run {
     if (before == nullptr) return;
     const RequestId request(++requests_);
     const EntryId last = before->last;
-    Mutate(slice, [&](ModelSlice& after) { after.copied_requests[{kClient, request}] = last; });
-    const wire::RequestRecord record{.client = kClient,
-                                     .client_incarnation = kClientIncarnation,
+    Mutate(slice, [&](ModelSlice& after) {
+      after.copied_requests[{kModelClient, request}] = last;
+    });
+    const wire::RequestRecord record{.client = kModelClient,
+                                     .client_incarnation = kModelIncarnation,
                                      .request = request,
                                      .low_water = {},
                                      .entry = last};
@@ -436,114 +431,7 @@ class Run {
   }
 
   bool Equal(const World& want, std::string* why) {
-    std::vector<SliceId> slices;
-    for (const auto& [slice, each] : want) slices.push_back(slice);
-    if (test_.store().slices() != slices) {
-      *why = "other slices";
-      return false;
-    }
-    for (const auto& [slice, each] : want) {
-      if (!EqualSlice(slice, each, why)) {
-        *why = "slice " + ToString(slice) + ": " + *why;
-        return false;
-      }
-    }
-    return true;
-  }
-
-  bool EqualSlice(SliceId slice, const ModelSlice& want, std::string* why) {
-    const SliceFacts& facts = *test_.store().Find(slice);
-    if (facts.started_epoch != want.started || facts.issuer != want.issuer ||
-        facts.in_sync_epoch != want.in_sync || facts.last != want.last ||
-        facts.needs_resync != want.needs_resync || facts.history.size() != want.history) {
-      *why = "facts: last " + ToString(facts.last) + ", want " + ToString(want.last);
-      return false;
-    }
-    // The store may have forgotten the commit point: then its tail is longer.
-    std::vector<EntryId> tail;
-    for (const wire::EntryHeader& entry : test_.store().Tail(slice)) tail.push_back(entry.id);
-    const std::vector<EntryId> want_tail = want.Tail();
-    if (tail.size() < want_tail.size() ||
-        !std::equal(want_tail.rbegin(), want_tail.rend(), tail.rbegin())) {
-      *why =
-          "tail of " + std::to_string(tail.size()) + ", want " + std::to_string(want_tail.size());
-      return false;
-    }
-    for (uint32_t chunk = 0; chunk < kChunks; ++chunk) {
-      if (!EqualChunk(slice, want, TestKey(chunk), why)) return false;
-    }
-    return EqualRequests(slice, want, why);
-  }
-
-  bool EqualChunk(SliceId slice, const ModelSlice& want, const ChunkKey& key, std::string* why) {
-    const auto got = test_.Read(slice, key, 0, wire::kBlocksPerChunk);
-    if (!got) {
-      *why = "corrupt";
-      return false;
-    }
-    const ChunkStamps content = want.Content(key);
-    uint32_t extents = 0;
-    for (uint32_t block = 0; block < wire::kBlocksPerChunk; ++block) {
-      if ((*got)[block] != content[block]) {
-        *why = "chunk " + std::to_string(key.chunk) + " block " + std::to_string(block) +
-               " holds " + std::to_string((*got)[block]) + ", want " +
-               std::to_string(content[block]);
-        return false;
-      }
-      if (content[block] != 0) extents |= 1u << (block / wire::kBlocksPerExtent);
-      const bool present = test_.store().Present(slice, key, block, 1) != 0;
-      if (present != (content[block] != 0)) {
-        *why = "present bit of block " + std::to_string(block);
-        return false;
-      }
-    }
-    for (uint64_t epoch = 0; epoch <= want.started.value(); ++epoch) {
-      std::optional<ChunkSummary> summary;
-      for (const ChunkSummary& each : test_.store().List(slice, std::nullopt, Epoch(epoch), 100)) {
-        if (each.key == key) summary = each;
-      }
-      if (summary.has_value() != (extents != 0)) {
-        *why = "chunk is (not) listed";
-        return false;
-      }
-      if (!summary) continue;
-      if (summary->extents != extents) {
-        *why = "extents of the summary";
-        return false;
-      }
-      for (uint32_t extent = 0; extent < wire::kExtentsPerChunk; ++extent) {
-        const std::optional<Epoch> modified = want.Modified(key, extent);
-        if (!modified) continue;
-        const bool changed = (summary->changed >> extent & 1u) != 0;
-        const bool has_data = (extents >> extent & 1u) != 0;
-        // Without data it may say more than it must.
-        if (changed == (*modified > Epoch(epoch)) || (changed && !has_data)) continue;
-        *why = "modified epoch of extent " + std::to_string(extent);
-        return false;
-      }
-    }
-    return true;
-  }
-
-  bool EqualRequests(SliceId slice, const ModelSlice& want, std::string* why) {
-    const auto mark = want.low_water.find(kClient);
-    const RequestId low_water = mark == want.low_water.end() ? RequestId() : mark->second;
-    for (RequestId request(1); request <= RequestId(requests_); request = request.next()) {
-      const auto found = test_.store().FindRequest(slice, kClient, kClientIncarnation, request);
-      const std::optional<EntryId> entry = want.FindRequest(kClient, request);
-      bool good = false;
-      if (request < low_water) {
-        good = found.state == Store::RequestState::kBelowLowWater;
-      } else if (entry) {
-        good = found.state == Store::RequestState::kKnown && found.entry == *entry;
-      } else {
-        good = found.state == Store::RequestState::kUnknown;
-      }
-      if (good) continue;
-      *why = "request " + ToString(request);
-      return false;
-    }
-    return true;
+    return Looks(test_, want, {.chunks = kChunks, .requests = requests_}, why);
   }
 
   uint64_t NewStamp() { return stamps_ += 1000; }

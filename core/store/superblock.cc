@@ -71,8 +71,8 @@ std::optional<Superblock> DecodeSuperblock(std::span<const std::byte> block) {
   return superblock;
 }
 
-Result<Superblock> ChooseSuperblock(const std::array<std::span<const std::byte>, 2>& blocks,
-                                    const Identity& identity, const DeviceInfo& info) {
+Result<Superblock> NewestSuperblock(const std::array<std::span<const std::byte>, 2>& blocks,
+                                    const DeviceInfo& info) {
   std::optional<Superblock> best;
   bool any_bytes = false;
   for (const std::span<const std::byte> block : blocks) {
@@ -95,6 +95,18 @@ Result<Superblock> ChooseSuperblock(const std::array<std::span<const std::byte>,
     return Err(ErrorCode::kUnsupported, "format features %llx are not known here",
                static_cast<unsigned long long>(best->features));
   }
+  if (!GeometryFits(best->geometry(), info)) {
+    return Err(ErrorCode::kCorrupt, "the device has %llu bytes, its superblock says %llu",
+               static_cast<unsigned long long>(info.size_bytes),
+               static_cast<unsigned long long>(best->device_bytes));
+  }
+  return *best;
+}
+
+Result<Superblock> ChooseSuperblock(const std::array<std::span<const std::byte>, 2>& blocks,
+                                    const Identity& identity, const DeviceInfo& info) {
+  Result<Superblock> best = NewestSuperblock(blocks, info);
+  if (!best) return best;
   if (best->cluster != identity.cluster) {
     return Err(ErrorCode::kConflict, "the device belongs to cluster %s, not to %s",
                ToString(best->cluster).c_str(), ToString(identity.cluster).c_str());
@@ -107,12 +119,7 @@ Result<Superblock> ChooseSuperblock(const std::array<std::span<const std::byte>,
     return Err(ErrorCode::kConflict, "this is device %s, expected was device %s",
                ToString(best->device).c_str(), ToString(identity.device).c_str());
   }
-  if (!GeometryFits(best->geometry(), info)) {
-    return Err(ErrorCode::kCorrupt, "the device has %llu bytes, its superblock says %llu",
-               static_cast<unsigned long long>(info.size_bytes),
-               static_cast<unsigned long long>(best->device_bytes));
-  }
-  return *best;
+  return best;
 }
 
 }  // namespace gabion::store

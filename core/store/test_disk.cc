@@ -6,12 +6,69 @@
 #include <utility>
 
 #include "core/base/check.h"
+#include "core/base/checksum.h"
+#include "core/base/mix.h"
 
 namespace gabion::store {
+
+DiskImage::DiskImage(uint64_t size_bytes)
+    : size_bytes_(size_bytes), pages_((size_bytes + kPageBytes - 1) / kPageBytes) {}
+
+template <class Visit>
+void DiskImage::ForEachPiece(uint64_t offset_bytes, uint64_t length_bytes, Visit visit) {
+  for (uint64_t done = 0; done < length_bytes;) {
+    const uint64_t at = offset_bytes + done;
+    const uint64_t bytes = std::min(kPageBytes - at % kPageBytes, length_bytes - done);
+    visit(at / kPageBytes, at % kPageBytes, done, bytes);
+    done += bytes;
+  }
+}
+
+void DiskImage::Read(uint64_t offset_bytes, std::span<std::byte> to) const {
+  CHECK_LE(offset_bytes + to.size(), size_bytes_);
+  ForEachPiece(offset_bytes, to.size(),
+               [&](uint64_t page, uint64_t within, uint64_t done, uint64_t bytes) {
+                 if (pages_[page] == nullptr) {
+                   std::memset(to.data() + done, 0, bytes);
+                 } else {
+                   std::memcpy(to.data() + done, pages_[page]->data() + within, bytes);
+                 }
+               });
+}
+
+void DiskImage::Write(uint64_t offset_bytes, std::span<const std::byte> from) {
+  CHECK_LE(offset_bytes + from.size(), size_bytes_);
+  ForEachPiece(offset_bytes, from.size(),
+               [&](uint64_t index, uint64_t within, uint64_t done, uint64_t bytes) {
+                 std::shared_ptr<Page>& page = pages_[index];
+                 if (page == nullptr) {
+                   page = std::make_shared<Page>();
+                 } else if (page.use_count() > 1) {
+                   page = std::make_shared<Page>(*page);
+                 }
+                 std::memcpy(page->data() + within, from.data() + done, bytes);
+               });
+}
+
+uint64_t DiskImage::Hash() const {
+  uint64_t hash = size_bytes_;
+  for (const std::shared_ptr<Page>& page : pages_) {
+    hash = mix64(hash + (page == nullptr ? 1 : 2 + uint64_t{Crc32c(*page)}));
+  }
+  return hash;
+}
 
 TestDisk::TestDisk(const Options& options)
     : options_(options), cache_(options.size_bytes), durable_(options.size_bytes) {
   CHECK_EQ(options.size_bytes % options.block_bytes, 0u);
+}
+
+bool TestDisk::IsWrite(const Pending& operation) {
+  return operation.effect.op != DiskOp::kRead && operation.effect.op != DiskOp::kFlush;
+}
+
+TestDisk::UnitRange TestDisk::Units(const DiskEffect& write) {
+  return {.first = write.offset_bytes / kUnitBytes, .count = write.length_bytes / kUnitBytes};
 }
 
 DeviceInfo TestDisk::info() const {
@@ -51,7 +108,7 @@ void TestDisk::ForEachUnit(const Pending& write, Visit visit) const {
 }
 
 void TestDisk::SetDurable(uint64_t unit, std::span<const std::byte> content) {
-  std::memcpy(durable_.data() + unit * kUnitBytes, content.data(), kUnitBytes);
+  durable_.Write(unit * kUnitBytes, content);
 }
 
 void TestDisk::Apply(const Pending& operation) {
@@ -60,7 +117,7 @@ void TestDisk::Apply(const Pending& operation) {
       uint64_t at = operation.effect.offset_bytes;
       for (const Slice& slice : operation.slices) {
         // The target of a read is its owner's, who waits for the event before it looks.
-        std::memcpy(const_cast<std::byte*>(slice.data()), cache_.data() + at, slice.size());
+        cache_.Read(at, {const_cast<std::byte*>(slice.data()), slice.size()});
         at += slice.size();
       }
       return;
@@ -71,8 +128,9 @@ void TestDisk::Apply(const Pending& operation) {
       ++writes_;
       const bool durable = operation.effect.op == DiskOp::kDurableWrite || !options_.volatile_cache;
       const uint64_t order = ++order_;
+      if (!durable) undecided_writes_[order] = Units(operation.effect);
       ForEachUnit(operation, [&](uint64_t unit, std::span<const std::byte> content) {
-        std::memcpy(cache_.data() + unit * kUnitBytes, content.data(), kUnitBytes);
+        cache_.Write(unit * kUnitBytes, content);
         if (durable) {
           SetDurable(unit, content);
           undecided_.erase(unit);
@@ -91,6 +149,8 @@ void TestDisk::Apply(const Pending& operation) {
         versions.erase(versions.begin(), later);
       }
       std::erase_if(undecided_, [](const auto& entry) { return entry.second.empty(); });
+      undecided_writes_.erase(undecided_writes_.begin(),
+                              undecided_writes_.upper_bound(operation.order));
       return;
   }
 }
@@ -114,13 +174,45 @@ void TestDisk::Kill(RandomStream& random) {
   pending_.clear();
 }
 
+void TestDisk::Undecide(const Pending& write) {
+  const uint64_t order = ++order_;
+  undecided_writes_[order] = Units(write.effect);
+  ForEachUnit(write, [&](uint64_t unit, std::span<const std::byte> content) {
+    undecided_[unit].push_back({order, {content.begin(), content.end()}});
+  });
+}
+
+size_t TestDisk::undecided() const {
+  return undecided_writes_.size() +
+         static_cast<size_t>(std::count_if(pending_.begin(), pending_.end(), &IsWrite));
+}
+
+void TestDisk::PowerCut(std::span<const Fate> fates) {
+  CHECK_EQ(fates.size(), undecided());
+  for (const Pending& operation : pending_) {
+    if (IsWrite(operation)) Undecide(operation);
+  }
+  pending_.clear();
+  std::map<uint64_t, Fate> fate_of;
+  for (const auto& [order, units] : undecided_writes_) fate_of[order] = fates[fate_of.size()];
+  for (const auto& [unit, versions] : undecided_) {
+    for (const Version& version : versions) {
+      const UnitRange& units = undecided_writes_.at(version.order);
+      const bool in_first_half = unit - units.first < units.count / 2;
+      const Fate fate = fate_of.at(version.order);
+      const bool kept = fate == Fate::kWhole || (fate == Fate::kFirstHalf && in_first_half) ||
+                        (fate == Fate::kSecondHalf && !in_first_half);
+      if (kept) SetDurable(unit, version.content);
+    }
+  }
+  undecided_.clear();
+  undecided_writes_.clear();
+  cache_ = durable_;
+}
+
 void TestDisk::PowerCut(RandomStream& random) {
   for (const Pending& operation : pending_) {
-    const DiskOp op = operation.effect.op;
-    if (op == DiskOp::kRead || op == DiskOp::kFlush) continue;
-    ForEachUnit(operation, [&](uint64_t unit, std::span<const std::byte> content) {
-      undecided_[unit].push_back({++order_, {content.begin(), content.end()}});
-    });
+    if (IsWrite(operation)) Undecide(operation);
   }
   pending_.clear();
   // Some cuts lose nearly everything, some nearly nothing.
@@ -135,19 +227,24 @@ void TestDisk::PowerCut(RandomStream& random) {
     }
   }
   undecided_.clear();
+  undecided_writes_.clear();
   cache_ = durable_;
 }
 
+std::vector<std::byte> TestDisk::Content(uint64_t offset_bytes, uint64_t length_bytes) const {
+  std::vector<std::byte> content(length_bytes);
+  cache_.Read(offset_bytes, content);
+  return content;
+}
+
 void TestDisk::Overwrite(uint64_t offset_bytes, std::span<const std::byte> with) {
-  CHECK_LE(offset_bytes + with.size(), options_.size_bytes);
-  std::memcpy(cache_.data() + offset_bytes, with.data(), with.size());
-  std::memcpy(durable_.data() + offset_bytes, with.data(), with.size());
+  cache_.Write(offset_bytes, with);
+  durable_.Write(offset_bytes, with);
 }
 
 void TestDisk::FlipBit(uint64_t bit_index) {
   const uint64_t at = bit_index / 8;
-  CHECK_LT(at, options_.size_bytes);
-  const std::byte changed = cache_[at] ^ static_cast<std::byte>(1u << (bit_index % 8));
+  const std::byte changed = Content(at, 1)[0] ^ static_cast<std::byte>(1u << (bit_index % 8));
   Overwrite(at, std::span(&changed, 1));
 }
 

@@ -1,10 +1,13 @@
 // A disk for tests: operations wait until the test completes them, in any order; what was not made
-// durable is lost in a power cut, by pieces of 512 B. Reads see the device's cache.
+// durable is lost in a power cut, by pieces of 512 B. Reads see the device's cache. A copy is a
+// fork of the disk, and costs little.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -13,6 +16,29 @@
 #include "core/role/event.h"
 
 namespace gabion::store {
+
+// Bytes, shared page by page between copies until one of them writes.
+class DiskImage {
+ public:
+  explicit DiskImage(uint64_t size_bytes);
+
+  void Read(uint64_t offset_bytes, std::span<std::byte> to) const;
+  void Write(uint64_t offset_bytes, std::span<const std::byte> from);
+  uint64_t size_bytes() const { return size_bytes_; }
+  // Equal images, and hardly any others, have equal hashes.
+  uint64_t Hash() const;
+
+ private:
+  static constexpr uint64_t kPageBytes = 64 << 10;
+  using Page = std::array<std::byte, kPageBytes>;
+
+  // Calls `visit(page index, offset within it, offset within the range, bytes)` piece by piece.
+  template <class Visit>
+  static void ForEachPiece(uint64_t offset_bytes, uint64_t length_bytes, Visit visit);
+
+  uint64_t size_bytes_;
+  std::vector<std::shared_ptr<Page>> pages_;  // null: zeroes
+};
 
 class TestDisk {
  public:
@@ -49,8 +75,14 @@ class TestDisk {
   // The power fails: of each unit, one of: durable content, any later one, garbage.
   void PowerCut(RandomStream& random);
 
+  // The writes that a power cut may lose, oldest first, and one that loses just what it is told to.
+  enum class Fate : uint8_t { kLost, kWhole, kFirstHalf, kSecondHalf };
+  size_t undecided() const;
+  void PowerCut(std::span<const Fate> fates);
+
   // The bytes as reads see them; changes made here are durable (rot, wiping, roll-back).
-  std::span<const std::byte> bytes() const { return cache_; }
+  std::vector<std::byte> Content(uint64_t offset_bytes, uint64_t length_bytes) const;
+  const DiskImage& image() const { return cache_; }
   void Overwrite(uint64_t offset_bytes, std::span<const std::byte> with);
   void FlipBit(uint64_t bit_index);
 
@@ -67,16 +99,26 @@ class TestDisk {
     std::vector<std::byte> content;
   };
 
+  struct UnitRange {
+    uint64_t first = 0;
+    uint64_t count = 0;
+  };
+
+  static bool IsWrite(const Pending& operation);
+  static UnitRange Units(const DiskEffect& write);
   void Apply(const Pending& operation);
+  // As if it had reached the cache and nothing more.
+  void Undecide(const Pending& write);
   // Calls `visit(unit index, 512 bytes)` for what a write would put there.
   template <class Visit>
   void ForEachUnit(const Pending& write, Visit visit) const;
   void SetDurable(uint64_t unit, std::span<const std::byte> content);
 
   Options options_;
-  std::vector<std::byte> cache_;
-  std::vector<std::byte> durable_;
+  DiskImage cache_;
+  DiskImage durable_;
   std::map<uint64_t, std::vector<Version>> undecided_;  // by unit; newer than durable_, in order
+  std::map<uint64_t, UnitRange> undecided_writes_;      // by order
   std::deque<Pending> pending_;
   uint64_t order_ = 0;
   uint64_t writes_ = 0;

@@ -13,6 +13,9 @@
 
 namespace gabion::store {
 
+inline constexpr SdcId kModelClient{77};
+inline constexpr Incarnation kModelIncarnation{1};
+
 struct ModelKey {
   EntryId id;
   uint64_t serial = 0;

@@ -10,9 +10,13 @@
 namespace gabion::store {
 
 TestStore::TestStore(const Options& options)
+    : TestStore(options, TestDisk({.device = DeviceIndex(1), .size_bytes = options.device_bytes})) {
+}
+
+TestStore::TestStore(const Options& options, TestDisk disk)
     : options_(options),
       pool_(BufferPool::Options{.bytes_max = size_t{256} << 20}),
-      disk_(TestDisk::Options{.device = DeviceIndex(1), .size_bytes = options.device_bytes}),
+      disk_(std::move(disk)),
       random_(options.seed, 0, 0) {
   now_.boot = Instant(std::chrono::seconds(10));
   now_.wall = WallTime(std::chrono::seconds(1'700'000'000));

@@ -29,6 +29,8 @@ class TestStore {
   };
 
   explicit TestStore(const Options& options);
+  // On a disk that has a past.
+  TestStore(const Options& options, TestDisk disk);
 
   // A new store object on the same disk, as after the start of a process.
   void NewProcess();
@@ -58,6 +60,7 @@ class TestStore {
   RandomStream& draws() { return random_; }
   Output out() { return Output{effects_, done_}; }
   const Now& now() const { return now_; }
+  void Wait(Duration duration) { now_.boot += duration; }
   Instant timer() const { return timer_; }
   Identity identity{.cluster = kTestCluster, .sds = kTestSds, .device = kTestDevice};
 
