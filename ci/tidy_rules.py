@@ -36,7 +36,8 @@ LAYERS = {
     "disk": ["core"],
     "sim": ["core"],
     "daemon": ["core", "net", "disk"],
-    "cli": ["core/base", "core/wire"],
+    # Of core/store, the offline tools only.
+    "cli": ["core/base", "core/wire", "core/role", "core/store"],
     "gateway": ["core/base", "core/wire"],
     "fuzz": ["core", "sim", "net"],
 }

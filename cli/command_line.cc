@@ -52,6 +52,7 @@ class Grammar {
     AddVolume();
     AddSdc();
     AddDev();
+    AddStore();
   }
 
   int Parse(int argc, const char* const* argv) {
@@ -349,6 +350,31 @@ class Grammar {
       CLI::App* command = AddDevCommand(group, name, what, verb);
       command->add_option("NAME", dev.names, "such as sds1")->required();
     }
+  }
+
+  CLI::App* AddStoreCommand(CLI::App* group, const char* name, const char* what, Verb verb) {
+    CLI::App* command = group->add_subcommand(name, what);
+    command->add_option("DEVICE", to_->store.path, "a disk or file, while nobody uses it")
+        ->required();
+    command->callback([this, verb] { to_->verb = verb; });
+    return command;
+  }
+
+  void AddStore() {
+    CLI::App* group = AddGroup("store", "a device of a data server, on this machine; read-only");
+    AddStoreCommand(group, "check", "read and verify everything on it", Verb::kStoreCheck)
+        ->footer(
+            "Example:\n  gabion store check /dev/nvme0n1\n"
+            "Exit codes: 0 good, 10 worn but nothing is lost, 11 some data is damaged,\n"
+            "12 a data server would not open it; 1 it is in use or cannot be read.");
+    CLI::App* dump =
+        AddStoreCommand(group, "dump", "what it holds, for debugging", Verb::kStoreDump);
+    StoreOptions& store = to_->store;
+    dump->add_flag("--superblocks", store.superblocks, "both copies (when nothing else is asked)");
+    dump->add_flag("--log", store.log, "the batches since the checkpoint, with their records");
+    dump->add_flag("--slices", store.slices, "the durable facts of each replica");
+    dump->add_option("--chunk", store.chunk, "SLICE:VTREE:CHUNK: where each of its blocks is");
+    dump->footer("Example:\n  gabion store dump /dev/nvme0n1 --slices --chunk=1f:7:3");
   }
 
   Invocation* to_;

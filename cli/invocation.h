@@ -32,6 +32,8 @@ enum class Verb : uint8_t {
   kDevStart,
   kDevStop,
   kDevKill,
+  kStoreCheck,
+  kStoreDump,
 };
 
 enum class Kind : uint8_t { kSds, kPool, kDevice, kVolume, kSdc };
@@ -47,6 +49,15 @@ struct DevOptions {
   std::vector<std::string> names;  // start, stop, kill
 };
 
+struct StoreOptions {
+  std::string path;
+  // Dump. None of them: the superblocks.
+  bool superblocks = false;
+  bool log = false;
+  bool slices = false;
+  std::string chunk;  // SLICE:VTREE:CHUNK
+};
+
 struct Invocation {
   Verb verb = Verb::kStatus;
   Kind kind = Kind::kSds;       // kList
@@ -54,6 +65,7 @@ struct Invocation {
   bool slices = false;          // kStatus
   Common common;
   DevOptions dev;
+  StoreOptions store;
 };
 
 // Exit codes; docs/admin.md promises them.
@@ -61,5 +73,9 @@ inline constexpr int kExitOk = 0;
 inline constexpr int kExitRefused = 1;  // by the cluster, or something failed
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitUnreachable = 3;
+// Of `store check`, from harmless to hopeless.
+inline constexpr int kExitStoreWorn = 10;
+inline constexpr int kExitStoreDamaged = 11;
+inline constexpr int kExitStoreUnusable = 12;
 
 }  // namespace gabion::cli

@@ -4,6 +4,7 @@
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/dev.h"
+#include "cli/store_tool.h"
 #include "core/base/check.h"
 
 namespace gabion::cli {
@@ -31,6 +32,10 @@ int Run(Invocation invocation) {
     case Verb::kDevStop:
     case Verb::kDevKill:
       return RunDevEnd(invocation.dev, invocation.verb);
+    case Verb::kStoreCheck:
+      return RunStoreCheck(invocation.store);
+    case Verb::kStoreDump:
+      return RunStoreDump(invocation.store);
   }
   UNREACHABLE("a verb that nobody carries out");
 }
