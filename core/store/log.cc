@@ -194,7 +194,8 @@ void Log::Seal() {
     state_->Place(&item, record.payload.empty() ? gathering_.position : payload_position);
     item.durable = false;
     // Reads take this unverified: not what a relocation found rotten.
-    const bool good = std::equal(record.crc.begin(), record.crc.end(), item.crc.begin());
+    bool good = true;
+    for (uint32_t i = 0; i < record.crc.size(); ++i) good = good && record.crc[i] == item.PlainCrc(i);
     item.payload = good ? record.payload : Slice();
     payload_position += record.payload.size();
   }

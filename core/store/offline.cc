@@ -278,6 +278,8 @@ const char* NameOf(RecordType type) {
       return "relocate";
     case RecordType::kDropClient:
       return "drop client";
+    case RecordType::kCursor:
+      return "join cursor";
   }
   return "unknown record";
 }
@@ -302,6 +304,7 @@ std::string DescribeBody(RecordType type, ByteReader reader) {
       break;
     case RecordType::kEpochStart:
     case RecordType::kInSync:
+    case RecordType::kCursor:
       text += " epoch " + ToString(reader.As<Epoch>());
       break;
     case RecordType::kCopy:
