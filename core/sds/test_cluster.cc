@@ -286,8 +286,8 @@ void TestCluster::Step(size_t node, const Event& event) {
 }
 
 std::vector<std::byte> TestCluster::StateImage(size_t node) const {
-  const std::span<const std::byte> bytes = nodes_[node].state->bytes();
-  return {bytes.begin(), bytes.end()};
+  const store::TestDisk& state = *nodes_[node].state;
+  return state.Content(0, state.info().size_bytes);
 }
 
 void TestCluster::PutStateBack(size_t node, const std::vector<std::byte>& image) {
@@ -296,10 +296,10 @@ void TestCluster::PutStateBack(size_t node, const std::vector<std::byte>& image)
 
 size_t TestCluster::Rot(size_t node, uint8_t stamp) {
   store::TestDisk& disk = *nodes_[node].disk;
-  const std::span<const std::byte> bytes = disk.bytes();
+  const std::vector<std::byte> bytes = disk.Content(0, disk.info().size_bytes);
   std::vector<uint64_t> found;
   for (uint64_t at = 0; at < bytes.size(); at += wire::kBlockBytes) {
-    const std::span<const std::byte> block = bytes.subspan(at, wire::kBlockBytes);
+    const std::span<const std::byte> block = std::span(bytes).subspan(at, wire::kBlockBytes);
     if (std::all_of(block.begin(), block.end(), [&](std::byte b) { return b == std::byte{stamp}; }))
       found.push_back(at);
   }
