@@ -165,7 +165,7 @@ TEST(CommandLine, AMistypedCommandIsNamed) {
   EXPECT_EQ(top.exit_code, kExitUsage);
   EXPECT_EQ(top.err,
             "gabion: no command is called 'statsu'; there are status wait sds pool device "
-            "slice volume sdc dev\n");
+            "slice volume sdc dev store\n");
   const Outcome nested = Parse({"volume", "lst", "--dir=/x"});
   EXPECT_EQ(nested.exit_code, kExitUsage);
   EXPECT_NE(nested.err.find("'lst'; there are create list"), std::string::npos) << nested.err;
