@@ -29,17 +29,18 @@ double Seconds(Duration duration) { return std::chrono::duration<double>(duratio
 // Time, CPU and the operations of each second of a load.
 class Meter {
  public:
-  Meter() : begin_(MachineClock().boot), cpu_begin_(CpuSeconds()) {}
+  Meter() : begin_(MachineClock().boot), now_(begin_), cpu_begin_(CpuSeconds()) {}
 
   void Count() { ++result_.operations; }
-  uint64_t operations() const { return result_.operations; }
-  double elapsed() const { return Seconds(MachineClock().boot - begin_); }
-  // Once a turn is enough.
+  double elapsed() const { return Seconds(now_ - begin_); }
+  // Once a turn.
   void Tick(Instant now) {
+    now_ = now;
     const auto second = static_cast<size_t>(Seconds(now - begin_));
     while (at_second_.size() <= second) at_second_.push_back(result_.operations);
   }
   LoadResult Finish() {
+    now_ = MachineClock().boot;
     result_.seconds = elapsed();
     result_.cpu_seconds = CpuSeconds() - cpu_begin_;
     for (size_t i = 2; i < at_second_.size(); ++i) {
@@ -53,6 +54,7 @@ class Meter {
 
  private:
   Instant begin_;
+  Instant now_;  // of the last Tick
   double cpu_begin_;
   LoadResult result_;
   std::vector<uint64_t> at_second_;  // operations done before each
@@ -207,6 +209,7 @@ LoadResult RunRaw(BlockLayer& device, const RawLoad& load) {
       free.push_back(static_cast<uint32_t>(event.tag));
       meter.Count();
     }
+    meter.Tick(MachineClock().boot);
     if (meter.elapsed() > load.seconds_max) more = false;
   }
   return meter.Finish();

@@ -41,8 +41,8 @@ struct Flags {
   std::string device;
   std::string raw;
   std::string json;
-  uint64_t log_bytes = 128 * kMebi;
-  uint64_t memory_log_bytes = 32 * kMebi;
+  uint64_t log_bytes = 0;
+  uint64_t memory_log_bytes = 0;
   double seconds = 9;
 };
 
@@ -110,7 +110,7 @@ class Bench {
 
 // Store and libaio take turns, so that what else the machine does meets both. Odd: the median is
 // one.
-constexpr int kRounds = 3;
+constexpr int kRounds = 5;
 using Rounds = std::vector<double>;
 
 double Median(Rounds rounds) {
@@ -504,15 +504,22 @@ bool Bench::WriteJson() const {
   return std::fclose(file) == 0;
 }
 
+// False: it is no number, or a small one.
+bool ParseNumber(const char* text, double least, double* number) {
+  char* end = nullptr;
+  *number = std::strtod(text, &end);
+  return end != text && *end == 0 && *number >= least && *number < 1e9;
+}
+
 bool ParseFlags(int argc, char** argv, Flags* flags) {
+  double log_mebi = 128;
+  double memory_log_mebi = 32;
   for (int i = 1; i < argc; ++i) {
     const std::string_view argument = argv[i];
     const auto value = [&](std::string_view name) {
       return argument.starts_with(name) ? argv[i] + name.size() : nullptr;
     };
-    const auto mebi = [](const char* text, uint64_t least) {
-      return std::max<uint64_t>(std::strtoull(text, nullptr, 10), least) * kMebi;
-    };
+    bool good = true;
     if (const char* device = value("--device="); device != nullptr) {
       flags->device = device;
     } else if (const char* raw = value("--raw="); raw != nullptr) {
@@ -520,15 +527,21 @@ bool ParseFlags(int argc, char** argv, Flags* flags) {
     } else if (const char* json = value("--json="); json != nullptr) {
       flags->json = json;
     } else if (const char* log = value("--log="); log != nullptr) {
-      flags->log_bytes = mebi(log, 8);
+      good = ParseNumber(log, 8, &log_mebi);
     } else if (const char* log = value("--memory-log="); log != nullptr) {
-      flags->memory_log_bytes = mebi(log, 8);
+      good = ParseNumber(log, 8, &memory_log_mebi);
     } else if (const char* seconds = value("--seconds="); seconds != nullptr) {
-      flags->seconds = std::max(1.0, std::strtod(seconds, nullptr));
+      good = ParseNumber(seconds, 1, &flags->seconds);
     } else {
+      good = false;
+    }
+    if (!good) {
+      std::fprintf(stderr, "gabion-store-bench: %s: not understood, or too small\n\n", argv[i]);
       return false;
     }
   }
+  flags->log_bytes = static_cast<uint64_t>(log_mebi) * kMebi;
+  flags->memory_log_bytes = static_cast<uint64_t>(memory_log_mebi) * kMebi;
   return !flags->device.empty() && !flags->raw.empty();
 }
 

@@ -75,8 +75,7 @@ void StoreRunner::Turn(Duration limit) {
   events_.clear();
   device_.Collect(events_);
   if (events_.empty() && done_.empty()) {
-    const Now before = clock_();
-    const Duration left = timer_ == kNever ? limit : std::max(timer_ - before.boot, Duration());
+    const Duration left = timer_ == kNever ? limit : std::max(timer_ - now_.boot, Duration());
     device_.Wait(std::min(limit, left));
     device_.Collect(events_);
   }
