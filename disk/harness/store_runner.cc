@@ -72,13 +72,11 @@ void StoreRunner::Submit() {
 
 void StoreRunner::Turn(Duration limit) {
   Submit();
+  if (!done_.empty()) limit = Duration();  // the store answered at once
+  if (timer_ != kNever) limit = std::min(limit, std::max(timer_ - now_.boot, Duration()));
+  device_.Wait(limit);
   events_.clear();
   device_.Collect(events_);
-  if (events_.empty() && done_.empty()) {
-    const Duration left = timer_ == kNever ? limit : std::max(timer_ - now_.boot, Duration());
-    device_.Wait(std::min(limit, left));
-    device_.Collect(events_);
-  }
   now_ = clock_();
   in_flight_ -= events_.size();
   for (const DiskDoneEvent& event : events_) store_->OnDiskDone(now_, event, out());
