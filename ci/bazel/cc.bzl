@@ -79,8 +79,8 @@ def gabion_bugs_test(name, bugs, srcs, deps = []):
 def gabion_fuzz(name, srcs, deps = [], corpus = []):
     """A libFuzzer harness (it defines LLVMFuzzerTestOneInput) in two forms.
 
-    name: searches for inputs; only in --config=fuzz:
-        bazel run --config=fuzz //fuzz:NAME -- -max_total_time=60 CORPUS-FOLDER
+    name: searches for inputs; only in --config=clang-san (ci/test does, for a short time):
+        bazel run --config=clang-san //fuzz:NAME -- -max_total_time=60 CORPUS-FOLDER
     name_corpus_test: an ordinary test that feeds it every file of the corpus, damaged in many ways.
     """
     native.cc_library(
