@@ -45,6 +45,7 @@ class Grammar {
         "~/.config/gabion/gabion.conf (lines `mdm = HOST:PORT`).\n"
         "Exit codes: 0 done, 1 refused or failed, 2 usage, 3 the MDM cannot be reached.");
     AddStatus();
+    AddMdm();
     AddSds();
     AddPool();
     AddDevice();
@@ -168,6 +169,23 @@ class Grammar {
                                   });
     AddName(remove, "name or id");
     remove->add_flag("--cancel", cancel_, "it stays after all");
+  }
+
+  void AddMdm() {
+    CLI::App* group = AddGroup("mdm", "the metadata manager");
+    CLI::App* restored =
+        AddCommand(group, "restored", "go on with an older copy of the MDM's state folder",
+                   [this](proto::AdminRequest* request) {
+                     request->mutable_mdm_restored()->set_accept_older_repository(accept_older_);
+                   });
+    restored->add_flag("--accept-older-repository", accept_older_,
+                       "there is no newer state folder: what was created, mapped, grown or removed "
+                       "since is as it was then");
+    restored->footer(
+        "Start the MDM with the copy and `hold = true`, so that it grants nothing before this.\n"
+        "No data is lost: each slice is served again as soon as the devices that hold its newest\n"
+        "data have said so; `gabion status` shows how far that is.\n"
+        "Example:\n  gabion mdm restored --accept-older-repository");
   }
 
   void AddPool() {
@@ -392,6 +410,7 @@ class Grammar {
   uint64_t slice_ = 0;
   uint64_t device_ = 0;
   bool accept_data_loss_ = false;
+  bool accept_older_ = false;
   bool cancel_ = false;
   bool force_ = false;
   bool read_only_ = false;

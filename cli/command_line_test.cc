@@ -54,6 +54,7 @@ TEST(CommandLine, EveryCommandHasItsRequest) {
       {{"sdc", "add", "c"}, Case::kSdcAdd},
       {{"sdc", "remove", "c"}, Case::kSdcRemove},
       {{"slice", "force", "7", "--device=3"}, Case::kSliceForce},
+      {{"mdm", "restored", "--accept-older-repository"}, Case::kMdmRestored},
   };
   for (const auto& [arguments, expected] : commands) {
     const Outcome outcome = Parse(arguments);
@@ -164,7 +165,7 @@ TEST(CommandLine, AMistypedCommandIsNamed) {
   const Outcome top = Parse({"statsu"});
   EXPECT_EQ(top.exit_code, kExitUsage);
   EXPECT_EQ(top.err,
-            "gabion: no command is called 'statsu'; there are status wait sds pool device "
+            "gabion: no command is called 'statsu'; there are status wait mdm sds pool device "
             "slice volume sdc dev store\n");
   const Outcome nested = Parse({"volume", "lst", "--dir=/x"});
   EXPECT_EQ(nested.exit_code, kExitUsage);

@@ -231,6 +231,9 @@ std::string SliceSummary(const proto::ClusterStatus& status) {
   }
   if (status.slices_unavailable() > 0) {
     result += ", " + std::to_string(status.slices_unavailable()) + " UNAVAILABLE";
+    if (status.slices_closed() > 0) {
+      result += " (" + std::to_string(status.slices_closed()) + " wait for devices to report)";
+    }
   }
   return result;
 }
@@ -240,11 +243,16 @@ std::string StatusText(const proto::ClusterStatus& status) {
                        std::to_string(status.generation()) + "; MDM up for " +
                        UptimeText(status.uptime_ms()) + "\n";
   if (!status.problem().empty()) result += "PROBLEM: " + status.problem() + "\n";
+  for (const std::string& notice : status.notices()) result += "NOTICE: " + notice + "\n";
   result += "Data: " + SliceSummary(status) + "\n";
   for (const Kind kind : {Kind::kSds, Kind::kDevice, Kind::kPool, Kind::kVolume, Kind::kSdc}) {
     result += "\n" + ListText(status, kind);
   }
   if (status.slices_size() > 0) result += "\n" + SliceTable(status).ToString();
+  if (status.closed_slices_size() > 0) result += "\nSlices that are not served yet:\n";
+  for (const proto::ClosedSlice& closed : status.closed_slices()) {
+    result += "  " + std::to_string(closed.slice()) + ": " + closed.why() + "\n";
+  }
   return result;
 }
 
@@ -259,6 +267,9 @@ std::string DoneText(const proto::AdminRequest& request, const proto::AdminReply
     case proto::AdminRequest::kSdsRemove:
       if (request.sds_remove().cancel()) return "SDS " + request.sds_remove().sds() + " stays.\n";
       return "SDS " + request.sds_remove().sds() + follows;
+    case proto::AdminRequest::kMdmRestored:
+      return "The MDM goes on with this repository" +
+             (reply.note().empty() ? "" : ": " + reply.note()) + ".\n";
     case proto::AdminRequest::kPoolAdd:
       return "Pool " + request.pool_add().name() + " added" + id + ".\n";
     case proto::AdminRequest::kPoolRemove:

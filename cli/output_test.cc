@@ -81,6 +81,19 @@ TEST(Output, AProblemStandsAboveEverything) {
   EXPECT_LT(text.find("PROBLEM: it is an old copy\n"), text.find("Data: ")) << text;
 }
 
+TEST(Output, ARestoredRepositorySaysWhatItWaitsFor) {
+  proto::ClusterStatus status = Sample();
+  status.set_slices_closed(1);
+  status.add_notices("look at this");
+  proto::ClosedSlice* closed = status.add_closed_slices();
+  closed->set_slice(7);
+  closed->set_why("waits for device 3");
+  const std::string text = StatusText(status);
+  EXPECT_NE(text.find("NOTICE: look at this\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("1 UNAVAILABLE (1 wait for devices to report)"), std::string::npos) << text;
+  EXPECT_NE(text.find("  7: waits for device 3\n"), std::string::npos) << text;
+}
+
 TEST(Output, EmptyListsSaySo) {
   EXPECT_EQ(ListText({}, Kind::kVolume), "No volumes.\n");
   EXPECT_EQ(ListText({}, Kind::kSds), "No SDSs.\n");

@@ -118,6 +118,66 @@ TEST(Cluster, EverythingKilledAtOnceComesBackWithEveryAcknowledgedWrite) {
   EXPECT_TRUE(cluster.WaitMirrored()) << cluster.Logs();
 }
 
+// The MDM's state folder is lost, and there is a copy from before a server failed and came back.
+TEST(Cluster, ARestoredMdmGoesOnWithoutLosingAWrite) {
+  const TestCluster cluster(kSmall);
+  ASSERT_TRUE(cluster.up()) << cluster.up_result().output << cluster.Logs();
+  ASSERT_EQ(cluster.AddVolume("v1", "64M").exit_code, 0);
+  NbdClient client(cluster.Port("sdc1", "nbd-listen"), "v1");
+  ASSERT_TRUE(client.ok()) << cluster.Logs();
+  const auto write_all = [&](uint64_t round) {
+    for (uint64_t i = 0; i < 40; ++i) {
+      ASSERT_EQ(client.Write(i * kMiB, Pattern(i + 100 * round)), 0) << cluster.Logs();
+    }
+  };
+  write_all(1);
+  ASSERT_TRUE(cluster.WaitMirrored()) << cluster.Logs();
+  const std::string state = cluster.dir() + "/mdm1/state";
+  const std::string copy = cluster.dir() + "/copy";
+  ASSERT_EQ(RunShell("cp -r " + state + " " + copy).exit_code, 0);
+
+  ASSERT_EQ(cluster.Gabion("dev kill sds1").exit_code, 0);
+  write_all(2);
+  ASSERT_EQ(cluster.Gabion("dev start sds1").exit_code, 0);
+  ASSERT_TRUE(cluster.WaitMirrored()) << cluster.Logs();
+  write_all(3);
+  ASSERT_EQ(cluster.Gabion("dev kill mdm1").exit_code, 0);
+  const std::string config = cluster.dir() + "/mdm1/gabion-mdm.conf";
+  const CommandResult put_back =
+      RunShell("set -e; rm -r " + state + "; mv " + copy + " " + state + "; cp " + config + " " +
+               config + ".good; echo 'hold = true' >> " + config);
+  ASSERT_EQ(put_back.exit_code, 0) << put_back.output;
+  ASSERT_EQ(cluster.Gabion("dev start mdm1").exit_code, 0);
+
+  const CommandResult status = cluster.Gabion("status");
+  EXPECT_NE(status.output.find("PROBLEM"), std::string::npos) << status.output;
+  EXPECT_NE(status.output.find("gabion mdm restored"), std::string::npos) << status.output;
+  const CommandResult refused = cluster.Gabion("volume create v2 --size=64M");
+  EXPECT_EQ(refused.exit_code, 1) << refused.output;
+  const CommandResult hasty = cluster.Gabion("mdm restored");
+  EXPECT_EQ(hasty.exit_code, 1) << hasty.output;
+  EXPECT_NE(hasty.output.find("--accept-older-repository"), std::string::npos) << hasty.output;
+  const CommandResult accepted = cluster.Gabion("mdm restored --accept-older-repository");
+  EXPECT_EQ(accepted.exit_code, 0) << accepted.output;
+
+  EXPECT_TRUE(cluster.WaitFor(AllMirrored)) << cluster.Logs();
+  EXPECT_EQ(cluster.Status().generation(), 1u);
+  EXPECT_EQ(RunShell("mv " + config + ".good " + config).exit_code, 0);
+  std::vector<std::byte> block(4096);
+  for (uint64_t i = 0; i < 40; ++i) {
+    ASSERT_EQ(client.Read(i * kMiB, block), 0) << cluster.Logs();
+    EXPECT_EQ(block, Pattern(i + 300)) << "MiB " << i;
+  }
+  write_all(4);
+  // Everything stops, and comes back in the new generation.
+  ASSERT_EQ(cluster.Gabion("dev kill mdm1 sds1 sds2 sds3").exit_code, 0);
+  ASSERT_EQ(cluster.Gabion("dev start mdm1 sds1 sds2 sds3").exit_code, 0);
+  for (uint64_t i = 0; i < 40; ++i) {
+    ASSERT_EQ(client.Read(i * kMiB, block), 0) << cluster.Logs();
+    EXPECT_EQ(block, Pattern(i + 400)) << "MiB " << i;
+  }
+}
+
 TEST(Cluster, MdmMayDieAndComeBack) {
   const TestCluster cluster(kSmall);
   ASSERT_TRUE(cluster.up()) << cluster.up_result().output << cluster.Logs();

@@ -173,7 +173,7 @@ struct Key {
   void (*clear)(Config& config);  // repeatable keys only
 };
 
-constexpr std::array<Key, 14> kKeys = {{
+constexpr std::array<Key, 15> kKeys = {{
     {"name", kForAll, false, "NAME", "as added by `gabion sds add` or `gabion sdc add`",
      [](std::string_view v, Config& c) { return ParseName(v, c.name); }, nullptr},
     {"state-dir", kForAll, false, "DIR", "folder of this daemon alone; made when it is missing",
@@ -197,6 +197,9 @@ constexpr std::array<Key, 14> kKeys = {{
     {"rebuild-delay", kForMdm, false, "TIME",
      "how long a lost copy may come back before a new one is made; default: 10s",
      [](std::string_view v, Config& c) { return ParseDuration(v, c.rebuild_delay); }, nullptr},
+    {"hold", kForMdm, true, "true|false",
+     "the state folder is an old copy: wait for `gabion mdm restored`",
+     [](std::string_view v, Config& c) { return ParseBool(v, c.hold); }, nullptr},
     {"metrics-listen", kForAll, false, "IP:PORT", "Prometheus text at /metrics; default: none",
      [](std::string_view v, Config& c) { return ParseOptionalAddress(v, c.metrics_listen); },
      nullptr},

@@ -33,6 +33,7 @@ struct Config {
   std::optional<Address> metrics_listen;
   Duration io_timeout{0};                             // SDC; 0: never
   Duration rebuild_delay = std::chrono::seconds(10);  // MDM
+  bool hold = false;                                  // MDM
   LogFormat log_format = LogFormat::kText;
   Severity log_level = Severity::kInfo;
   uint64_t memory_max_bytes = uint64_t{48} << 20;

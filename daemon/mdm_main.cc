@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
                                   mdm::Options options;
                                   options.name = config.name;
                                   options.rebuild_delay = config.rebuild_delay;
+                                  options.hold = config.hold;
                                   CHECK_EQ(
                                       ::getrandom(&options.entropy, sizeof(options.entropy), 0),
                                       static_cast<ssize_t>(sizeof(options.entropy)));

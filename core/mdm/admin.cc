@@ -8,6 +8,7 @@
 #include "core/mdm/failover.h"
 #include "core/mdm/rebuild.h"
 #include "core/mdm/removal.h"
+#include "core/mdm/restored.h"
 #include "core/plan/plan.h"
 
 namespace gabion::mdm {
@@ -66,6 +67,10 @@ AdminDecision Decide(const View& view, const proto::SdsAdd& request) {
   add->set_name(request.name());
   add->set_fault_set(request.fault_set());
   add->set_protection_domain(request.protection_domain());
+  const auto lost = view.lost_sdss.find(request.name());
+  if (lost != view.lost_sdss.end() && view.repository.FindSds(lost->second) == nullptr) {
+    add->set_id(lost->second.value());
+  }
   return decision;
 }
 
@@ -274,6 +279,10 @@ AdminDecision Decide(const View& view, const proto::SdcAdd& request) {
   }
   AdminDecision decision;
   decision.command.mutable_add_sdc()->set_name(request.name());
+  const auto lost = view.lost_sdcs.find(request.name());
+  if (lost != view.lost_sdcs.end() && view.repository.FindSdc(lost->second) == nullptr) {
+    decision.command.mutable_add_sdc()->set_id(lost->second.value());
+  }
   return decision;
 }
 
@@ -296,8 +305,10 @@ AdminDecision Decide(const View& view, const proto::SdcRemove& request) {
 
 // R13: the one way in which a replica outside the in-sync set becomes the copy.
 AdminDecision Decide(const View& view, const proto::SliceForce& request) {
+  const auto closed = view.repository.closed().find(SliceId(request.slice()));
+  const bool is_closed = closed != view.repository.closed().end();
   const SliceState* slice = view.repository.FindSlice(SliceId(request.slice()));
-  if (slice == nullptr) {
+  if (slice == nullptr && !is_closed) {
     return Refuse(Code::NOT_FOUND, absl::StrCat("no slice ", request.slice(),
                                                 ": `gabion status --slices` shows them"));
   }
@@ -309,6 +320,7 @@ AdminDecision Decide(const View& view, const proto::SliceForce& request) {
                                "acknowledged ones too: repeat with --accept-data-loss only "
                                "if the other copies are lost for good"));
   }
+  if (is_closed) return DecideForceOfClosed(view, closed->second, request);
   const DeviceId id(request.device());
   const proto::Device* device = view.repository.FindDevice(id);
   const bool has_replica = id == slice->former || id == slice->primary.device ||
@@ -348,6 +360,12 @@ AdminDecision Decide(const View& view, const proto::SliceForce& request) {
 }
 
 AdminDecision DecideCommand(const View& view, const proto::AdminRequest& request) {
+  const bool removes = (request.has_device_remove() && !request.device_remove().cancel()) ||
+                       (request.has_sds_remove() && !request.sds_remove().cancel()) ||
+                       request.has_pool_remove();
+  if (std::string why = WhyNothingGoes(view.repository); removes && !why.empty()) {
+    return Refuse(Code::CONFLICT, std::move(why));
+  }
   switch (request.command_case()) {
     case proto::AdminRequest::kSdsAdd:
       return Decide(view, request.sds_add());
@@ -377,6 +395,8 @@ AdminDecision DecideCommand(const View& view, const proto::AdminRequest& request
       return Decide(view, request.sdc_remove());
     case proto::AdminRequest::kSliceForce:
       return Decide(view, request.slice_force());
+    case proto::AdminRequest::kMdmRestored:
+      return DecideRestored(view, request.mdm_restored());
     case proto::AdminRequest::kStatus:
     case proto::AdminRequest::COMMAND_NOT_SET:
       break;

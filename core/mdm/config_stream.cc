@@ -1,6 +1,7 @@
 #include "core/mdm/config_stream.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/bug.h"
 #include "core/base/check.h"
@@ -11,6 +12,7 @@ namespace gabion::mdm {
 namespace {
 
 constexpr int kIncarnationShift = 32;
+constexpr uint64_t kIncarnationsMax = uint64_t{1} << (kGenerationShift - kIncarnationShift);
 // Unapplied fences remembered one by one; above that the newest two are counted as one.
 constexpr size_t kFencesMax = 64;
 
@@ -20,6 +22,14 @@ bool ChangesAccess(const proto::ConfigUpdate& update) {
   return update.volumes_size() + update.deleted_volumes_size() + update.mappings_size() +
              update.removed_mappings_size() + update.sdcs_size() + update.removed_sdcs_size() >
          0;
+}
+
+void AddDropped(const Repository& repository, SliceId id, DeviceId device,
+                proto::ConfigUpdate& update) {
+  const SliceState* slice = repository.FindSlice(id);
+  update.add_dropped_slices(id.value());
+  update.add_dropped_devices(device.value());
+  update.add_dropped_epochs(slice == nullptr ? UINT64_MAX : slice->epoch.value());
 }
 
 bool HasMappingIn(const Repository& repository, SdcId sdc, SdsId sds) {
@@ -49,7 +59,10 @@ bool Concerns(const Repository& repository, const SliceState& slice, SdsId sds) 
 }
 
 void ConfigStream::Start(const Repository& repository) {
-  first_version_ = repository.mdm_incarnation().value() << kIncarnationShift | 1;
+  // The incarnation alone went back with a repository that was restored.
+  CHECK_LT(repository.mdm_incarnation().value(), kIncarnationsMax);
+  first_version_ = repository.generation() << kGenerationShift |
+                   repository.mdm_incarnation().value() << kIncarnationShift | 1;
   for (const auto& [sds, state] : repository.sdss()) {
     Stream& stream = streams_[sds];
     stream.version = stream.access_version = first_version_;
@@ -66,12 +79,18 @@ proto::ConfigUpdate ConfigStream::Full(const Repository& repository, SdsId sds) 
   }
   for (const auto& [slice, device] : repository.stale()) {
     if (SdsId(repository.FindDevice(device)->sds()) != sds) continue;
-    update.add_dropped_slices(slice.value());
-    update.add_dropped_devices(device.value());
+    AddDropped(repository, slice, device, update);
   }
   for (const auto& [id, device] : repository.devices()) {
     if (SdsId(device.sds()) == sds) *update.add_devices() = device;
   }
+  const auto stream = streams_.find(sds);
+  if (stream != streams_.end()) {
+    for (const proto::Device& device : stream->second.kept) {
+      if (repository.FindDevice(DeviceId(device.id())) == nullptr) *update.add_devices() = device;
+    }
+  }
+  update.set_survey(repository.generation() > 0);
   for (const auto& [id, pool] : repository.pools()) {
     if (repository.HasPool(sds, id)) *update.add_pools() = pool;
   }
@@ -109,8 +128,7 @@ proto::ConfigUpdate ConfigStream::Increment(const Repository& repository, SdsId 
   for (const auto& [slice, device] : changes.stale) {
     const proto::Device* found = repository.FindDevice(device);
     if (found == nullptr || SdsId(found->sds()) != sds) continue;
-    update.add_dropped_slices(slice.value());
-    update.add_dropped_devices(device.value());
+    AddDropped(repository, slice, device, update);
     fence = true;
   }
   for (const DeviceId id : changes.devices) {
@@ -163,7 +181,7 @@ proto::ConfigUpdate ConfigStream::Increment(const Repository& repository, SdsId 
 }
 
 void ConfigStream::Attach(const Repository& repository, SdsId sds, ConnId conn, bool must_apply,
-                          Effects& effects) {
+                          std::vector<proto::Device> kept, Effects& effects) {
   Stream& stream = streams_[sds];
   const bool is_new = stream.version == 0;
   stream.version = std::max(stream.version + 1, first_version_ + 1);
@@ -175,6 +193,7 @@ void ConfigStream::Attach(const Repository& repository, SdsId sds, ConnId conn, 
     stream.applied = stream.drained = 0;
   }
   stream.conn = conn;
+  stream.kept = std::move(kept);
   proto::ConfigUpdate full = Full(repository, sds);
   stream.stale.clear();
   NoteStale(stream, full);

@@ -3,8 +3,8 @@
 // new connection starts with everything (`full`). The stream also knows which fences an SDS has not
 // applied, which is what grants and answers to administrators wait for.
 //
-// Versions carry the manager's incarnation in their high half, so a version of an earlier run never
-// counts as applied in this one.
+// Versions carry the repository's generation and the manager's incarnation in their high half, so a
+// version of an earlier run never counts as applied in this one.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +33,9 @@ class ConfigStream {
 
   // The SDS registered on `conn`: sends everything. `must_apply`: a new incarnation, or the first
   // time in this manager's run; it gets no grant before it has applied what is sent now (R6).
+  // `kept`: devices that it has and the repository does not know; they stay open.
   void Attach(const Repository& repository, SdsId sds, ConnId conn, bool must_apply,
-              Effects& effects);
+              std::vector<proto::Device> kept, Effects& effects);
   void Detach(SdsId sds);
 
   // A command was committed and applied.
@@ -74,6 +75,7 @@ class ConfigStream {
     std::deque<UnappliedFence> fences;                              // oldest first
     absl::btree_map<std::pair<SliceId, DeviceId>, uint64_t> stale;  // sent in this version
     absl::btree_set<std::pair<SliceId, DeviceId>> undropped;        // as last heard
+    std::vector<proto::Device> kept;
   };
 
   proto::ConfigUpdate Full(const Repository& repository, SdsId sds) const;

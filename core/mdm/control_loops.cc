@@ -1,6 +1,7 @@
 // What the manager does by itself: it looks, decides (failover.h, rebuild.h, role_switch.h,
 // moves.h), and proposes one command.
 #include <algorithm>
+#include <utility>
 
 #include "absl/container/btree_set.h"
 #include "absl/strings/str_cat.h"
@@ -8,6 +9,7 @@
 #include "core/mdm/failover.h"
 #include "core/mdm/mdm_role.h"
 #include "core/mdm/moves.h"
+#include "core/mdm/reopening.h"
 
 namespace gabion::mdm {
 namespace {
@@ -31,6 +33,7 @@ View MdmRole::MakeView(const Now& now) const {
   View view = registrar_.MakeView(repository_, leases_, now.boot);
   maps_.AddAccusers(view);
   role_switch_.Annotate(view);
+  view.are_old_leases_over = IsEveryOldLeaseOver(now);
   return view;
 }
 
@@ -62,9 +65,10 @@ bool MdmRole::ProposeSlices(const Now& now, const View& view, std::vector<SliceS
 
 // Fail-over goes first, then those who register, then people, then what only improves.
 void MdmRole::Pump(const Now& now, Effects& effects) {
-  if (!registrar_.outdated().empty()) return;  // R23: its decisions are about what was
+  NoteOutdated(now, effects);
   bool may_improve = false;
   while (!in_flight_ && phase_ == Phase::kServing) {
+    if (!registrar_.outdated().empty()) return PumpOutdated(now, effects);
     if (look_again_) {
       look_again_ = false;
       may_improve = true;
@@ -77,6 +81,7 @@ void MdmRole::Pump(const Now& now, Effects& effects) {
         Propose(now, std::move(command), {}, effects);
         return;
       }
+      if (ProposeReopening(now, view, effects)) return;
       if (ProposeRollBack(now, view, effects)) return;
     }
     if (!sds_registrations_.empty()) {
@@ -100,6 +105,88 @@ void MdmRole::Pump(const Now& now, Effects& effects) {
   }
 }
 
+// Its decisions would be about what was (R23).
+void MdmRole::PumpOutdated(const Now& now, Effects& effects) {
+  for (const SdsRegistration& registration : std::exchange(sds_registrations_, {})) {
+    const auto connection = connections_.find(registration.conn);
+    if (connection == connections_.end()) continue;
+    if (connection->second.is_of_cluster) {
+      registrar_.NoteRegistration(repository_, registration.request);
+    }
+    proto::Management answer;
+    answer.mutable_sds_register_reply()->set_error(registrar_.outdated());
+    answer.mutable_sds_register_reply()->set_cluster(repository_.cluster().value());
+    answer.mutable_sds_register_reply()->set_generation(repository_.generation());
+    Reply(registration.conn, registration.tag, answer, effects);
+  }
+  sdc_registrations_.clear();  // they ask again
+  while (!in_flight_ && !admin_commands_.empty()) {
+    AdminCommand next = std::move(admin_commands_.front());
+    admin_commands_.pop_front();
+    if (next.request.has_mdm_restored()) {
+      BeginAdminCommand(now, std::move(next), effects);
+      continue;
+    }
+    proto::AdminReply reply;
+    reply.set_code(proto::AdminReply::UNAVAILABLE);
+    reply.set_error(registrar_.outdated());
+    ReplyAdmin(next.conn, next.tag, reply, effects);
+  }
+}
+
+// A restored repository may turn out to be older than another one that was restored before.
+void MdmRole::NoteOutdated(const Now& now, Effects& effects) {
+  if (!registrar_.outdated().empty() || repository_.generation() == 0 || !look_again_) return;
+  std::string why = WhyOutdated(MakeView(now));
+  if (why.empty()) return;
+  registrar_.NoteOutdated(std::move(why));
+  effects.Log(Severity::kCritical, registrar_.outdated());
+}
+
+// Devices that the lost repository knew belong to the pool whose slices they hold.
+bool MdmRole::ProposeAdoption(const Now& now, Effects& effects) {
+  for (const auto& [sds, state] : repository_.sdss()) {
+    for (const proto::Device& lost : registrar_.LostDevices(repository_, sds)) {
+      const auto reported = registrar_.survey().devices().find(DeviceId(lost.id()));
+      if (reported == registrar_.survey().devices().end()) continue;
+      PoolId pool;
+      for (const auto& [slice, recorded] : reported->second.replicas) {
+        if (pool = repository_.PoolOfSlice(slice); pool.valid()) break;
+      }
+      if (!pool.valid()) continue;
+      proto::Command command;
+      proto::AdoptDevice* adopt = command.mutable_adopt_device();
+      adopt->set_device(lost.id());
+      adopt->set_sds(lost.sds());
+      adopt->set_pool(pool.value());
+      adopt->set_path(lost.path());
+      adopt->set_size_bytes(lost.size_bytes());
+      effects.Log(Severity::kWarning,
+                  absl::StrCat("device ", lost.id(), " (", lost.path(), ") at SDS ", state.name(),
+                               " was added after the copy of this repository was made: it is in "
+                               "pool ",
+                               repository_.FindPool(pool)->name(), " again"));
+      Propose(now, std::move(command), {}, effects);
+      return true;
+    }
+  }
+  return false;
+}
+
+bool MdmRole::ProposeReopening(const Now& now, const View& view, Effects& effects) {
+  if (repository_.generation() == 0) return false;
+  if (ProposeAdoption(now, effects)) return true;
+  if (repository_.closed().empty() || !IsEveryOldLeaseOver(now)) return false;
+  proto::Command command;
+  *command.mutable_reopen_slices() = DecideReopenings(view, kSlicesPerCommandMax);
+  if (command.reopen_slices().slices_size() == 0) return false;
+  effects.Log(Severity::kInfo,
+              absl::StrCat(command.reopen_slices().slices_size(), " of ",
+                           repository_.closed().size(), " slices are served again"));
+  Propose(now, std::move(command), {}, effects);
+  return true;
+}
+
 // Lost redundancy first.
 bool MdmRole::Improve(const Now& now, Effects& effects) {
   const View view = MakeView(now);
@@ -114,7 +201,8 @@ bool MdmRole::Improve(const Now& now, Effects& effects) {
     Propose(now, std::move(command), {}, effects);
     return true;
   }
-  if (ProposeMoves(now, view, effects)) return true;
+  // While slices are closed nobody knows what devices hold.
+  if (repository_.closed().empty() && ProposeMoves(now, view, effects)) return true;
   if (ProposePositions(now, view, effects)) return true;
   const auto forgotten = config_.Forgotten(repository_, kForgottenPerCommandMax);
   if (forgotten.empty()) return false;
@@ -148,6 +236,8 @@ bool MdmRole::ProposeMoves(const Now& now, const View& view, Effects& effects) {
 }
 
 bool MdmRole::ProposeRollBack(const Now& now, const View& view, Effects& effects) {
+  // What it held of slices that are closed is not known yet, and stays what cannot be believed.
+  if (!repository_.closed().empty()) return false;
   for (const auto& [id, device] : view.devices) {
     const proto::Device* known = repository_.FindDevice(id);
     if (!device.behind) continue;

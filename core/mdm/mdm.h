@@ -27,6 +27,8 @@ struct Options {
   uint32_t joins_per_device_max = 4;  // concurrent joins per device, source and target side each
   // What only improves (even primaries, even fill) waits until a pool has been whole for this long.
   Duration balance_delay = std::chrono::seconds(5);
+  // The state folder is known to be an old copy: nothing is granted before `gabion mdm restored`.
+  bool hold = false;
   // Clock drift that leases allow for, in parts per thousand, either way (R2).
   uint32_t drift_permille = 10;
 };

@@ -140,6 +140,37 @@ void MdmRole::Recover(const Now& now, Effects& effects) {
 void MdmRole::BecomeServing(const Now& now, Effects& effects) {
   CHECK(phase_ == Phase::kRaising);
   phase_ = Phase::kServing;
+  StartServing(now, effects);
+  if (!options_.hold) return;
+  registrar_.NoteOutdated(
+      "this MDM was started with `hold`, because its state folder is an old copy");
+  effects.Log(Severity::kCritical, registrar_.outdated());
+}
+
+void MdmRole::BeginAnew(const Now& now, ConnId keep, Effects& effects) {
+  std::vector<ConnId> others;
+  for (const auto& [conn, connection] : connections_) {
+    if (conn != keep) others.push_back(conn);
+  }
+  for (const ConnId conn : others) CloseConnection(conn, effects);
+  sds_registrations_.clear();
+  sdc_registrations_.clear();
+  admin_commands_.clear();
+  waiting_.clear();
+  taking_.clear();
+  sdc_by_name_.clear();
+  // Versions, leases and reports of the generation before say nothing about this one.
+  MdmRole fresh(options_, {.pool = pool_});
+  leases_ = std::move(fresh.leases_);
+  registrar_ = std::move(fresh.registrar_);
+  config_ = std::move(fresh.config_);
+  maps_ = std::move(fresh.maps_);
+  rebuild_ = std::move(fresh.rebuild_);
+  role_switch_ = std::move(fresh.role_switch_);
+  StartServing(now, effects);
+}
+
+void MdmRole::StartServing(const Now& now, Effects& effects) {
   started_at_ = positions_at_ = now.boot;
   for (const auto& [sds, state] : repository_.sdss()) {
     if (state.incarnation() != 0) leases_.AssumeGranted(sds, state.lock_changed(), now.boot);  // R3
@@ -149,8 +180,9 @@ void MdmRole::BecomeServing(const Now& now, Effects& effects) {
   look_again_ = true;
   effects.Log(Severity::kInfo,
               absl::StrCat("serving cluster ", gabion::ToString(repository_.cluster()),
-                           ", incarnation ", repository_.mdm_incarnation().value(), ", ",
-                           repository_.applied(), " commands applied"));
+                           ", generation ", repository_.generation(), ", incarnation ",
+                           repository_.mdm_incarnation().value(), ", ", repository_.applied(),
+                           " commands applied"));
 }
 
 void MdmRole::Propose(const Now& now, proto::Command command, Origin origin, Effects& effects) {
@@ -185,6 +217,15 @@ void MdmRole::Commit(const Now& now, Effects& effects) {
   }
   CHECK(phase_ == Phase::kServing);
   look_again_ = true;
+  if (done.command.has_raise_generation()) {
+    const auto& admin = std::get<AdminCommand>(done.origin);
+    BeginAnew(now, admin.conn, effects);
+    effects.Log(Severity::kWarning,
+                absl::StrCat("generation ", repository_.generation(), ": ",
+                             repository_.closed().size(), " slices wait for their devices"));
+    FinishAdminCommand(now, admin, changes.id, effects);
+    return;
+  }
   if (const auto* sds = std::get_if<SdsRegistration>(&done.origin)) {
     const SdsId id(done.command.register_sds().sds());
     if (sds->is_new_incarnation) {
@@ -247,8 +288,20 @@ void MdmRole::StopRenewing(SdsId primary) {
   leases_.SetTaking(primary, true);
 }
 
+// Whoever was primary by order of the repository that was lost: its lease was granted before.
+bool MdmRole::IsEveryOldLeaseOver(const Now& now) const {
+  return now.boot - started_at_ >= LeaseOnOtherClock(options_.lease, options_.drift_permille);
+}
+
 // R12, checked against the ledger of leases just before an epoch takes effect.
 void MdmRole::CheckMayTake(const Now& now, const proto::Command& command) const {
+  const bool reopens = command.has_reopen_slices() ||
+                       (command.has_force_slice() &&
+                        repository_.closed().contains(SliceId(command.force_slice().slice())));
+  if (reopens) {
+    CHECK(IsEveryOldLeaseOver(now)) << "a primary of the generation before may still act";
+    return;
+  }
   if (!command.has_change_slices() && !command.has_force_slice()) return;
   if (PLANTED_BUG("R12-promote-before-lease-over")) return;
   const View view = MakeView(now);

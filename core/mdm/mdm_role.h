@@ -50,7 +50,8 @@ class MdmRole final : public Role {
     Instant accepted_at;
     wire::PeerRole role{};  // set by the hello
     bool greeted = false;
-    SdsId sds;  // registered as
+    bool is_of_cluster = false;  // the hello named it, so it has been registered before
+    SdsId sds;                   // registered as
     SdcId sdc;
   };
   struct SdsRegistration {
@@ -94,6 +95,10 @@ class MdmRole final : public Role {
   // mdm_role.cc: life, proposing, committing.
   void Recover(const Now& now, Effects& effects);
   void BecomeServing(const Now& now, Effects& effects);
+  // Everything volatile as at the start of a manager.
+  void StartServing(const Now& now, Effects& effects);
+  // R23: the generation was raised; only who asked for it stays connected.
+  void BeginAnew(const Now& now, ConnId keep, Effects& effects);
   void Fail(std::string reason, Effects& effects);
   void Propose(const Now& now, proto::Command command, Origin origin, Effects& effects);
   void Commit(const Now& now, Effects& effects);
@@ -103,6 +108,7 @@ class MdmRole final : public Role {
   // R21: no grant until it has applied what the next command makes of it.
   void StopRenewing(SdsId primary);
   void CheckMayTake(const Now& now, const proto::Command& command) const;
+  bool IsEveryOldLeaseOver(const Now& now) const;
 
   // control_loops.cc: what the manager does by itself.
   View MakeView(const Now& now) const;
@@ -115,6 +121,11 @@ class MdmRole final : public Role {
   // What devices say of their logs (docs/replication.md, section 7).
   bool ProposeRollBack(const Now& now, const View& view, Effects& effects);
   bool ProposePositions(const Now& now, const View& view, Effects& effects);
+  // R23: nothing goes on but the command that says what to do.
+  void PumpOutdated(const Now& now, Effects& effects);
+  void NoteOutdated(const Now& now, Effects& effects);
+  bool ProposeAdoption(const Now& now, Effects& effects);
+  bool ProposeReopening(const Now& now, const View& view, Effects& effects);
 
   // peers.cc: what SDSs, SDCs and administrators say.
   void OnConnected(const Now& now, const ConnectedEvent& event, Effects& effects);

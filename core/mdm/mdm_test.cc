@@ -255,16 +255,20 @@ TEST(Mdm, RefusesAnSdsThatHasSeenALaterGeneration) {
   wire::Hello hello;
   hello.role = wire::PeerRole::kSds;
   hello.incarnation = Incarnation(1);
-  const ConnId conn = cluster.Connect(hello);
   proto::Management management;
   management.mutable_sds_register()->set_name("one");
   management.mutable_sds_register()->set_incarnation(1);
-  management.mutable_sds_register()->add_addresses("127.0.0.1:7000");
   management.mutable_sds_register()->set_generation_seen(1);
+  // One that names no cluster has followed nobody, and proves nothing.
+  cluster.SendToMdm(cluster.Connect(hello), management);
+  EXPECT_EQ(cluster.Status().problem(), "");
+  hello.cluster = ClusterId(cluster.Status().cluster());
+  const ConnId conn = cluster.Connect(hello);
+  management.mutable_sds_register()->add_addresses("127.0.0.1:7000");
   cluster.SendToMdm(conn, management);
   const auto messages = cluster.TakeMessages(conn);
   ASSERT_EQ(messages.size(), 1u);
-  EXPECT_NE(messages[0].sds_register_reply().error().find("out of date"), std::string::npos);
+  EXPECT_NE(messages[0].sds_register_reply().error().find("old copy"), std::string::npos);
 }
 
 TEST(Mdm, RenewsNoLeaseOfAnSdsThatDoesNotApplyItsFences) {

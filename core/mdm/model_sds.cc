@@ -1,5 +1,6 @@
 // The model SDSs of a TestCluster.
 #include <algorithm>
+#include <utility>
 
 #include "core/base/check.h"
 #include "core/mdm/test_cluster.h"
@@ -30,6 +31,9 @@ void TestCluster::StartSds(size_t index) {
   fresh.run = sds.run;
   fresh.drops = sds.drops;
   fresh.drift_permille = sds.drift_permille;
+  fresh.generation = sds.generation;
+  fresh.names_devices = sds.names_devices;
+  if (sds.names_devices) fresh.devices_of_config = sds.devices_of_config;
   fresh.running = true;
   sds = fresh;
 }
@@ -91,6 +95,16 @@ void TestCluster::RunSds(size_t index) {
     request->set_incarnation(sds.incarnation);
     request->set_state_lock(sds.state_lock);
     request->set_run(sds.run);
+    request->set_generation_seen(sds.generation);
+    for (const uint64_t id : sds.devices_of_config) {
+      if (!sds.names_devices) break;
+      proto::DeviceReport* report = request->add_devices();
+      report->set_device(id);
+      report->set_path(devices_[id].path);
+      report->set_size_bytes(kDeviceBytes);
+      report->set_state(devices_[id].state);
+      report->set_log_position(devices_[id].log_position);
+    }
     request->add_addresses("127.0.0.1:" + std::to_string(7000 + index));
     SendToMdm(sds.conn, management);
   }
@@ -107,6 +121,8 @@ void TestCluster::RunSds(size_t index) {
       }
       sds.id = reply.sds();
       sds.cluster = reply.cluster();
+      CHECK_GE(reply.generation(), sds.generation);
+      sds.generation = reply.generation();
       sds.registered = true;
       sds.next_heartbeat = now_;
     } else if (management.has_sds_grant()) {
@@ -133,6 +149,7 @@ void TestCluster::OnConfig(ModelSds& sds, const proto::ConfigUpdate& update) {
     sds.slices.clear();
     sds.devices_of_config.clear();
     sds.undropped.clear();
+    sds.survey_due = update.survey();
   }
   sds.applied = sds.drained = update.version();
   for (const proto::Device& device : update.devices()) {
@@ -145,8 +162,13 @@ void TestCluster::OnConfig(ModelSds& sds, const proto::ConfigUpdate& update) {
     devices_[device.id()].path = device.path();
   }
   for (int i = 0; i < update.dropped_slices_size(); ++i) {
-    if (sds.drops) {
-      devices_[update.dropped_devices(i)].values.erase(update.dropped_slices(i));
+    ModelDevice& device = devices_[update.dropped_devices(i)];
+    const uint64_t slice = update.dropped_slices(i);
+    const bool stays = device.recorded.contains(slice) &&
+                       device.recorded[slice].epoch() > update.dropped_epochs(i);
+    if (sds.drops && !stays) {
+      device.values.erase(slice);
+      device.recorded.erase(slice);
     } else {
       sds.undropped.emplace(update.dropped_slices(i), update.dropped_devices(i));
     }
@@ -219,6 +241,29 @@ void TestCluster::SendHeartbeat(ModelSds& sds, bool hand_back) {
   }
   sds.sent_at[sds.heartbeat] = Clock(sds);
   SendToMdm(sds.conn, management);
+  if (!std::exchange(sds.survey_due, false)) return;
+  for (const uint64_t id : sds.devices_of_config) {
+    if (devices_[id].state != proto::DEVICE_UP) continue;
+    proto::Management report;
+    report.mutable_sds_survey()->set_incarnation(sds.incarnation);
+    report.mutable_sds_survey()->set_device(id);
+    for (const auto& [slice, recorded] : devices_[id].recorded) {
+      *report.mutable_sds_survey()->add_replicas() = recorded;
+    }
+    SendToMdm(sds.conn, report);
+  }
+}
+
+// Whoever acts in an epoch has recorded it.
+void TestCluster::Record(const proto::SliceConfig& slice, uint64_t device) {
+  proto::RecordedReplica& recorded = devices_[device].recorded[slice.slice()];
+  CHECK_LE(recorded.epoch(), slice.epoch());
+  recorded.set_slice(slice.slice());
+  recorded.set_epoch(slice.epoch());
+  recorded.set_issuer(slice.issuer());
+  recorded.set_primary_device(slice.primary().device());
+  recorded.set_secondary_device(slice.secondary().device());
+  recorded.set_joining_device(slice.joining().device());
 }
 
 // The process that acts as this member, if it runs and its device works.
@@ -251,7 +296,9 @@ void TestCluster::OpenEpochs(ModelSds& sds) {
         }
         uint64_t& theirs = devices_[slice.secondary().device()].values[id];
         own = theirs = std::max(own, theirs);
+        Record(slice, slice.secondary().device());
       }
+      Record(slice, slice.primary().device());
       sds.started[id] = epoch;
       sds.needs.erase(id);
     }
@@ -260,6 +307,7 @@ void TestCluster::OpenEpochs(ModelSds& sds) {
     if (slice.has_joining() && sds.joined[id] != epoch && !spoiled) {
       ModelSds* target = Acting(slice, slice.joining());
       if (target != nullptr && target->slices.contains(id) && target->slices[id].epoch() == epoch) {
+        Record(slice, slice.joining().device());
         devices_[slice.joining().device()].values[id] =
             devices_[slice.primary().device()].values[id];
         sds.joined[id] = epoch;

@@ -95,6 +95,7 @@ void MdmRole::OnHello(ConnId conn, Connection& connection, const wire::Hello& he
   }
   connection.role = hello.role;
   connection.greeted = true;
+  connection.is_of_cluster = hello.cluster == repository_.cluster();
 }
 
 void MdmRole::OnManagement(const Now& now, ConnId conn, Connection& connection, uint64_t tag,
@@ -112,6 +113,11 @@ void MdmRole::OnManagement(const Now& now, ConnId conn, Connection& connection, 
     // Before its registration is answered an SDS has nothing to say.
     if (connection.sds.valid()) {
       OnSdsHeartbeat(now, conn, connection.sds, management.sds_heartbeat(), effects);
+    }
+  } else if (is_sds && management.has_sds_survey()) {
+    if (connection.sds.valid() &&
+        registrar_.OnSurvey(repository_, connection.sds, conn, management.sds_survey())) {
+      look_again_ = true;
     }
   } else if (is_sdc && management.has_sdc_register() &&
              sdc_registrations_.size() < kRegistrationsMax) {
@@ -189,6 +195,10 @@ void MdmRole::VoidOldLease(SdsId sds) {
 void MdmRole::BeginSdsRegistration(const Now& now, SdsRegistration registration, Effects& effects) {
   const auto connection = connections_.find(registration.conn);
   if (connection == connections_.end()) return;  // gone while it waited
+  if (connection->second.is_of_cluster) {
+    registrar_.NoteRegistration(repository_, registration.request);
+  }
+  if (!registrar_.outdated().empty()) effects.Log(Severity::kCritical, registrar_.outdated());
   const Registrar::Verdict verdict = registrar_.Judge(repository_, registration.request);
   if (!verdict.error.empty()) return RefuseSds(registration, verdict, effects);
   if (connection->second.sds.valid() && connection->second.sds != verdict.sds) {
@@ -240,7 +250,8 @@ void MdmRole::FinishSdsRegistration(const Now& now, const SdsRegistration& regis
   reply->set_heartbeat_ms(static_cast<uint64_t>(ToMillis(options_.heartbeat)));
   reply->set_generation(repository_.generation());
   Reply(registration.conn, registration.tag, answer, effects);
-  config_.Attach(repository_, sds, registration.conn, attached.must_apply, effects);
+  config_.Attach(repository_, sds, registration.conn, attached.must_apply,
+                 registrar_.LostDevices(repository_, sds), effects);
   effects.Log(Severity::kInfo,
               absl::StrCat("SDS ", repository_.FindSds(sds)->name(), " registered, incarnation ",
                            registration.request.incarnation()));
@@ -255,7 +266,14 @@ void MdmRole::BeginSdcRegistration(const Now& now, SdcRegistration registration,
   const proto::Sdc* sdc = repository_.FindSdc(registration.sdc);
   const auto unheard = sdc_by_name_.find(registration.sdc);
   std::string error;
-  if (sdc == nullptr) {
+  if (sdc == nullptr && repository_.IsOfLostRepository(request.sdc())) {
+    const std::string name = request.name().substr(0, 64);
+    registrar_.NoteLostSdc(name, registration.sdc);
+    error = absl::StrCat("SDC ", request.sdc(), " (", name,
+                         ") was added after the copy of the MDM's repository was made: `gabion sdc "
+                         "add ",
+                         name, "` takes it in again");
+  } else if (sdc == nullptr) {
     error = absl::StrCat("no SDC \"", request.name().substr(0, 64),
                          "\" is approved: add it with `gabion sdc add`, or correct its name");
   } else if (request.incarnation() == 0 || request.incarnation() < sdc->incarnation()) {
@@ -319,12 +337,6 @@ void MdmRole::OnAdminRequest(const Now& now, ConnId conn, uint64_t tag, proto::A
     *reply.mutable_status() =
         MakeStatus(MakeView(now), registrar_, maps_, request.status().slices());
     reply.mutable_status()->set_uptime_ms(static_cast<uint64_t>(ToMillis(now.boot - started_at_)));
-    ReplyAdmin(conn, tag, reply, effects);
-    return;
-  }
-  if (!registrar_.outdated().empty()) {
-    reply.set_code(proto::AdminReply::UNAVAILABLE);
-    reply.set_error(registrar_.outdated());
     ReplyAdmin(conn, tag, reply, effects);
     return;
   }

@@ -45,11 +45,8 @@ SdcId FindSdcByName(const Repository& repository, std::string_view name) {
 Registrar::Verdict Registrar::Judge(const Repository& repository,
                                     const proto::SdsRegister& request) const {
   Verdict verdict;
-  if (request.generation_seen() > repository.generation()) {
-    verdict.error = absl::StrCat("this SDS has followed an MDM of repository generation ",
-                                 request.generation_seen(), ", this one is of generation ",
-                                 repository.generation(),
-                                 ": this MDM is out of date; stop it and start the current one");
+  if (!outdated_.empty()) {
+    verdict.error = outdated_;
     return verdict;
   }
   verdict.sds =
@@ -57,7 +54,13 @@ Registrar::Verdict Registrar::Judge(const Repository& repository,
   const proto::Sds* sds = repository.FindSds(verdict.sds);
   if (sds == nullptr) {
     verdict.error =
-        request.sds() != 0
+        repository.IsOfLostRepository(request.sds())
+            ? absl::StrCat("SDS ", request.sds(), " (", request.name().substr(0, 64),
+                           ") was added after the copy of this repository was made: `gabion sds "
+                           "add ",
+                           request.name().substr(0, 64),
+                           "` (with its fault set) takes it in again with its data")
+        : request.sds() != 0
             ? absl::StrCat("SDS ", request.sds(), " (", request.name(),
                            ") was removed from the cluster: add it under a name with `gabion sds "
                            "add` and start it with an empty state directory")
@@ -107,6 +110,83 @@ Registrar::Verdict Registrar::Judge(const Repository& repository,
   return verdict;
 }
 
+void Registrar::NoteOutdated(std::string why) {
+  if (!outdated_.empty()) return;
+  outdated_ = absl::StrCat(
+      why,
+      ". Nothing is granted or changed. Stop this MDM, and start it with its newest state folder; "
+      "if that is lost, `gabion mdm restored` goes on with this one");
+}
+
+void Registrar::NoteRegistration(const Repository& repository, const proto::SdsRegister& request) {
+  // Beyond what ids can hold it is no generation.
+  if (request.generation_seen() <= kGenerationMax) {
+    generation_seen_ = std::max(generation_seen_, request.generation_seen());
+  }
+  const std::string name = request.name().substr(0, 64);
+  if (request.generation_seen() > repository.generation()) {
+    NoteOutdated(absl::StrCat("SDS \"", name, "\" has followed an MDM of repository generation ",
+                              request.generation_seen(), ", this one is of generation ",
+                              repository.generation(), ": it is an old copy"));
+  }
+  const auto note_id = [&](const char* kind, uint64_t id) {
+    if (!repository.IsFromTheFuture(id)) return;
+    generation_seen_ = std::max(generation_seen_, GenerationOf(id));
+    NoteOutdated(absl::StrCat("SDS \"", name, "\" comes with ", kind, " ", id,
+                              ", an id that this MDM's repository has not issued: it is an old "
+                              "copy, restored from a backup or started twice"));
+  };
+  if (request.sds() != 0) note_id("its own id", request.sds());
+  for (const proto::DeviceReport& device : request.devices()) note_id("device", device.device());
+  const SdsId id(request.sds());
+  if (repository.FindSds(id) != nullptr) {
+    lost_sdss_.erase(name);
+  } else if (request.sds() != 0 && repository.IsOfLostRepository(request.sds())) {
+    lost_sdss_[name] = id;
+  }
+}
+
+bool Registrar::OnSurvey(const Repository& repository, SdsId sds, ConnId conn,
+                         const proto::SdsSurvey& report) {
+  const auto at = sessions_.find(sds);
+  if (at == sessions_.end() || at->second.conn != conn ||
+      at->second.incarnation != Incarnation(report.incarnation()) ||
+      at->second.incarnation != repository.IncarnationOf(sds)) {
+    return false;
+  }
+  const DeviceId id(report.device());
+  const proto::Device* known = repository.FindDevice(id);
+  if (known == nullptr ? !at->second.lost_devices.contains(id) : SdsId(known->sds()) != sds) {
+    return false;
+  }
+  // One whose content went back has forgotten what it was in.
+  const auto seen = at->second.devices.find(id);
+  if (known != nullptr &&
+      (seen == at->second.devices.end() || seen->second.report.state() != proto::DEVICE_UP ||
+       seen->second.report.log_position() < known->log_position())) {
+    return false;
+  }
+  if (!survey_.Note(sds, report)) return false;
+  generation_seen_ = std::max(generation_seen_, survey_.GenerationMax());
+  return true;
+}
+
+std::vector<proto::Device> Registrar::LostDevices(const Repository& repository, SdsId sds) const {
+  std::vector<proto::Device> out;
+  const auto at = sessions_.find(sds);
+  if (at == sessions_.end()) return out;
+  for (const auto& [id, report] : at->second.lost_devices) {
+    if (repository.FindDevice(id) != nullptr) continue;
+    proto::Device& device = out.emplace_back();
+    device.set_id(id.value());
+    device.set_sds(sds.value());
+    device.set_path(report.path());
+    device.set_state(proto::DEVICE_UP);
+    device.set_size_bytes(report.size_bytes());
+  }
+  return out;
+}
+
 Registrar::Attached Registrar::Attach(const Repository& repository, SdsId sds, ConnId conn,
                                       const proto::SdsRegister& request, Instant now) {
   Attached attached;
@@ -122,6 +202,14 @@ Registrar::Attached Registrar::Attach(const Repository& repository, SdsId sds, C
   session.unheard_since = kNever;  // a new connection, whose first answers it has heard
   bool changed = false;
   OnDeviceReports(repository, sds, session, request.devices(), 0, &changed);
+  session.lost_devices.clear();
+  for (const proto::DeviceReport& report : request.devices()) {
+    if (report.path().empty() || repository.FindDevice(DeviceId(report.device())) != nullptr ||
+        !repository.IsOfLostRepository(report.device())) {
+      continue;
+    }
+    session.lost_devices[DeviceId(report.device())] = report;
+  }
   return attached;
 }
 
@@ -251,13 +339,12 @@ bool Registrar::OnHeartbeat(const Repository& repository, SdsId sds, ConnId conn
 void Registrar::NoteAhead(const Repository& repository, SdsId sds,
                           const proto::SliceReport& report) {
   const SliceState* slice = repository.FindSlice(SliceId(report.slice()));
-  if (slice == nullptr || Epoch(report.seen_epoch()) <= slice->epoch || !outdated_.empty()) return;
-  outdated_ = absl::StrCat("SDS ", repository.FindSds(sds)->name(), " has seen epoch ",
-                           report.seen_epoch(), " of slice ", report.slice(),
-                           ", but this MDM's repository has epoch ", slice->epoch.value(),
-                           ": it is an old copy, restored from a backup or started twice. Nothing "
-                           "is granted or changed any more. Stop this MDM, and start it with its "
-                           "newest state folder");
+  if (slice == nullptr || Epoch(report.seen_epoch()) <= slice->epoch) return;
+  generation_seen_ = std::max(generation_seen_, GenerationOf(report.seen_epoch()));
+  NoteOutdated(absl::StrCat("SDS ", repository.FindSds(sds)->name(), " has seen epoch ",
+                            report.seen_epoch(), " of slice ", report.slice(),
+                            ", but this MDM's repository has epoch ", slice->epoch.value(),
+                            ": it is an old copy, restored from a backup or started twice"));
 }
 
 void Registrar::OnCommitted(const Repository& repository, const Changes& changes) {
@@ -265,6 +352,7 @@ void Registrar::OnCommitted(const Repository& repository, const Changes& changes
   for (const proto::Device& device : changes.removed_devices) {
     const auto at = sessions_.find(SdsId(device.sds()));
     if (at != sessions_.end()) at->second.devices.erase(DeviceId(device.id()));
+    survey_.Forget(DeviceId(device.id()));
   }
   // A device that is up again is usable as soon as no epoch names it any more as what it was
   // before.
@@ -413,6 +501,10 @@ View Registrar::MakeView(const Repository& repository, const Leases& leases, Ins
     if (slice->primary.device == device) facts.primary_rolled_back = true;
     if (slice->secondary.device == device) facts.secondary_needs_resync = true;
   }
+  view.survey = &survey_;
+  view.generation_seen = generation_seen_;
+  view.lost_sdss = lost_sdss_;
+  view.lost_sdcs = lost_sdcs_;
   return view;
 }
 
@@ -452,7 +544,7 @@ std::string Registrar::Dump(Instant now) const {
 }
 
 uint64_t Registrar::StateHash() const {
-  uint64_t hash = stale_reports_;
+  uint64_t hash = stale_reports_ + generation_seen_;
   const auto add = [&hash](uint64_t value) { hash = mix64(hash ^ mix64(value + 11)); };
   for (const auto& [sds, session] : sessions_) {
     add(sds.value()), add(session.conn.value()), add(session.incarnation.value());
@@ -466,7 +558,12 @@ uint64_t Registrar::StateHash() const {
     }
     for (const auto& [id, epoch] : session.released) add(id.value()), add(epoch.value());
     for (const auto& [id, epoch] : session.open) add(id.value()), add(epoch.value());
-    add(session.unheard_number);
+    add(session.unheard_number), add(session.lost_devices.size());
+  }
+  for (const auto& [id, reported] : survey_.devices()) {
+    add(id.value());
+    for (const auto& [slice, recorded] : reported.replicas)
+      add(slice.value() + recorded.epoch.value());
   }
   for (const auto& [who, at] : accusations_) {
     add(who.first.value()), add(who.second.value());

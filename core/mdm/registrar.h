@@ -13,6 +13,7 @@
 #include "core/base/time.h"
 #include "core/mdm/leases.h"
 #include "core/mdm/repository.h"
+#include "core/mdm/survey.h"
 #include "core/mdm/view.h"
 
 namespace gabion::mdm {
@@ -44,6 +45,9 @@ class Registrar {
     bool has_same_lock = false;
   };
   Verdict Judge(const Repository& repository, const proto::SdsRegister& request) const;
+  // What one of this cluster says of the repository that it has followed before, whether it may
+  // register or not.
+  void NoteRegistration(const Repository& repository, const proto::SdsRegister& request);
 
   struct Attached {
     ConnId replaced;          // an older connection, to be closed
@@ -83,9 +87,20 @@ class Registrar {
   // Why its SDS cannot use it at present; empty when it can, or has not said.
   std::string ErrorOf(DeviceId device) const;
 
-  // Not empty: an SDS has followed a newer repository than this one (R23); the reason and the way
-  // out.
+  // Not empty: somebody has followed a newer repository than this one (R23), or an operator says
+  // so; the reason and the way out. The first reason stays.
   const std::string& outdated() const { return outdated_; }
+  void NoteOutdated(std::string why);
+  // The highest generation that anybody has shown.
+  uint64_t generation_seen() const { return generation_seen_; }
+
+  // R23: what an SDS that is up holds, in its present incarnation. False: ignored.
+  bool OnSurvey(const Repository& repository, SdsId sds, ConnId conn,
+                const proto::SdsSurvey& report);
+  const Survey& survey() const { return survey_; }
+  // Devices of that SDS that the repository does not know, because it is a restored one.
+  std::vector<proto::Device> LostDevices(const Repository& repository, SdsId sds) const;
+  void NoteLostSdc(const std::string& name, SdcId id) { lost_sdcs_[name] = id; }
 
   // A report that nobody sent for this epoch and these incarnations (R20).
   uint64_t stale_reports() const { return stale_reports_; }
@@ -110,6 +125,7 @@ class Registrar {
     uint64_t unheard_number = 0;
     Instant unheard_since = kNever;
     absl::btree_map<DeviceId, DeviceSeen> devices;
+    absl::btree_map<DeviceId, proto::DeviceReport> lost_devices;  // as registered
     std::vector<proto::SliceReport> reports;  // of the last heartbeat, progress left out
     // What a report cannot withdraw, and since when a member has been asked for.
     absl::btree_map<SliceId, Epoch> released;
@@ -132,6 +148,10 @@ class Registrar {
   absl::btree_map<std::pair<SdsId, SdsId>, Instant> accusations_;
   uint64_t stale_reports_ = 0;
   std::string outdated_;
+  uint64_t generation_seen_ = 0;
+  Survey survey_;
+  absl::btree_map<std::string, SdsId> lost_sdss_;
+  absl::btree_map<std::string, SdcId> lost_sdcs_;
 };
 
 }  // namespace gabion::mdm

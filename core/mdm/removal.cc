@@ -164,6 +164,11 @@ std::string NoteOf(const Repository& repository, const proto::AdminRequest& requ
     return "its devices are emptied first; `gabion device list` shows how far that is, and the SDS "
            "is gone from `gabion sds list` when it is done";
   }
+  if (request.has_mdm_restored() && !repository.closed().empty()) {
+    return absl::StrCat("generation ", repository.generation(), "; ", repository.closed().size(),
+                        " slices wait for the devices that hold their newest data; `gabion "
+                        "status` shows how far that is");
+  }
   return "";
 }
 

@@ -139,6 +139,15 @@ Changes Repository::Apply(const proto::Command& command) {
     case proto::Command::kEvacuateDevices:
       Do(command.evacuate_devices(), changes);
       break;
+    case proto::Command::kRaiseGeneration:
+      Do(command.raise_generation(), changes);
+      break;
+    case proto::Command::kReopenSlices:
+      Do(command.reopen_slices(), changes);
+      break;
+    case proto::Command::kAdoptDevice:
+      Do(command.adopt_device(), changes);
+      break;
     case proto::Command::BODY_NOT_SET:
       UNREACHABLE("a command without a body");
   }
@@ -239,7 +248,8 @@ uint32_t Repository::HeldBy(DeviceId id) const {
 
 void Repository::Do(const proto::AddSds& command, Changes& changes) {
   proto::Sds sds;
-  sds.set_id(NextId());
+  sds.set_id(command.id() != 0 ? command.id() : NextId());
+  CHECK(!sdss_.contains(SdsId(sds.id())));
   sds.set_name(command.name());
   sds.set_fault_set(command.fault_set());
   sds.set_protection_domain(command.protection_domain());
@@ -329,6 +339,7 @@ void Repository::Do(const proto::RemoveDevice& command, Changes& changes) {
 // Without volumes a pool needs no slices. Their ids are never used again: devices may still hold
 // replicas under them.
 void Repository::Unplace(PoolId id, Changes& changes) {
+  for (const auto& [slice_id, slice] : closed_) CHECK_NE(slice.pool, id);
   for (auto at = slices_.begin(); at != slices_.end();) {
     const SliceState& slice = at->second;
     if (slice.pool != id) {
@@ -433,7 +444,8 @@ void Repository::Do(const proto::UnmapVolume& command, Changes& changes) {
 
 void Repository::Do(const proto::AddSdc& command, Changes& changes) {
   proto::Sdc sdc;
-  sdc.set_id(NextId());
+  sdc.set_id(command.id() != 0 ? command.id() : NextId());
+  CHECK(!sdcs_.contains(SdcId(sdc.id())));
   sdc.set_name(command.name());
   sdc.set_approved(true);
   changes.id = sdc.id();
@@ -455,6 +467,10 @@ void Repository::CheckInvariants() const {
     CHECK_EQ(id, slice.id);
     CHECK(!slice.former.valid() || devices_.contains(slice.former)) << id;
     CheckSlice(slice);
+  }
+  for (const auto& [id, slice] : closed_) {
+    CHECK(!slices_.contains(id) && generation_ > 0) << id;
+    CHECK_LT(GenerationOf(slice.epoch.value()), generation_);
   }
   for (const auto& [key, mapping] : mappings_) {
     CHECK(volumes_.contains(key.first) && sdcs_.contains(key.second));
@@ -491,6 +507,7 @@ uint64_t Repository::StateHash() const {
     }
     add(slice.release), add(slice.former.value());
   }
+  for (const auto& [id, slice] : closed_) add(id.value());
   for (const auto& [slice, device] : stale_) add(slice.value()), add(device.value());
   for (const auto& [slice, device] : rolled_back_) add(slice.value()), add(device.value());
   return hash;

@@ -28,6 +28,8 @@ namespace gabion::mdm {
 
 // The generation of the repository stands in the high bits of every id and epoch (R23).
 inline constexpr int kGenerationShift = 56;
+inline constexpr uint64_t kGenerationMax = UINT64_MAX >> kGenerationShift;
+constexpr uint64_t GenerationOf(uint64_t id_or_epoch) { return id_or_epoch >> kGenerationShift; }
 // Ids that a pool reserves for its slices, so that splitting keeps them together.
 inline constexpr uint64_t kSliceIdsPerPool = uint64_t{1} << 20;
 inline constexpr uint32_t kSliceCountMax = 4096;
@@ -102,6 +104,15 @@ class Repository {
     return mappings_;
   }
   const absl::btree_map<SliceId, SliceState>& slices() const { return slices_; }
+  // Of a restored repository: nobody may serve them, nobody is told of them, until the devices have
+  // said who may (R23). As the repository last knew them.
+  const absl::btree_map<SliceId, SliceState>& closed() const { return closed_; }
+  // An id that a repository of an older generation issued after this one was copied.
+  bool IsOfLostRepository(uint64_t id) const;
+  // One that this repository has not issued, and no older one may have: it is itself an old copy.
+  bool IsFromTheFuture(uint64_t id) const;
+  // The pool whose slices have this id among them; 0: none.
+  PoolId PoolOfSlice(SliceId slice) const;
   // Replicas that their devices are to forget.
   const absl::btree_set<std::pair<SliceId, DeviceId>>& stale() const { return stale_; }
   // Replicas of members whose device went back to an older content.
@@ -175,6 +186,9 @@ class Repository {
   void Do(const proto::RemoveSdc& command, Changes& changes);
   void Do(const proto::ForceSlice& command, Changes& changes);
   void Do(const proto::EvacuateDevices& command, Changes& changes);
+  void Do(const proto::RaiseGeneration& command, Changes& changes);
+  void Do(const proto::ReopenSlices& command, Changes& changes);
+  void Do(const proto::AdoptDevice& command, Changes& changes);
 
   void NotePosition(const proto::DevicePosition& position);
   void ForgetRollBack(SliceId slice, DeviceId device);
@@ -191,6 +205,8 @@ class Repository {
   absl::btree_map<SdcId, proto::Sdc> sdcs_;
   absl::btree_map<std::pair<VolumeId, SdcId>, proto::Mapping> mappings_;
   absl::btree_map<SliceId, SliceState> slices_;
+  absl::btree_map<SliceId, SliceState> closed_;
+  absl::btree_map<uint64_t, uint64_t> ended_;  // generation -> next id, when it was given up
   absl::btree_set<std::pair<SliceId, DeviceId>> stale_;
   absl::btree_set<std::pair<SliceId, DeviceId>> rolled_back_;
   std::deque<proto::AnsweredRequest> requests_;

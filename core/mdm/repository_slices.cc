@@ -175,9 +175,18 @@ void Repository::ForgetRollBack(SliceId slice, DeviceId id) {
 }
 
 void Repository::Do(const proto::ForceSlice& command, Changes& changes) {
-  SliceState& slice = Get(slices_, SliceId(command.slice()));
+  const SliceId id(command.slice());
+  // Of one that is closed (R23) nobody has been told.
+  const bool was_closed = closed_.contains(id);
+  SliceState unknown;
+  unknown.id = id;
+  if (was_closed) {
+    slices_.insert(closed_.extract(id));
+    unknown.pool = slices_.at(id).pool;
+  }
+  SliceState& slice = Get(slices_, id);
   const SliceState before = slice;
-  changes.slices_before.push_back(before);
+  changes.slices_before.push_back(was_closed ? unknown : before);
   slice.epoch = NextEpoch(slice);
   slice.reign = Reign(slice.epoch.value());
   slice.issuer = NextId();

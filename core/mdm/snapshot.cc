@@ -23,11 +23,17 @@ proto::RepositorySnapshot Repository::Snapshot() const {
   for (const auto& [id, volume] : volumes_) *out.add_volumes() = volume;
   for (const auto& [id, sdc] : sdcs_) *out.add_sdcs() = sdc;
   for (const auto& [key, mapping] : mappings_) *out.add_mappings() = mapping;
-  for (const auto& [id, slice] : slices_) {
-    proto::SliceRecord* record = out.add_slices();
+  const auto write = [](const SliceState& slice, proto::SliceRecord* record) {
     *record->mutable_config() = ToProto(slice);
     record->set_pool(slice.pool.value());
     record->set_former_device(slice.former.value());
+  };
+  for (const auto& [id, slice] : slices_) write(slice, out.add_slices());
+  for (const auto& [id, slice] : closed_) write(slice, out.add_closed());
+  for (const auto& [generation, next_id] : ended_) {
+    proto::EndedGeneration* ended = out.add_ended();
+    ended->set_generation(generation);
+    ended->set_next_id(next_id);
   }
   for (const auto& [slice, device] : stale_) {
     proto::StaleReplica* replica = out.add_stale();
@@ -67,13 +73,16 @@ Result<Repository> Repository::Load(const proto::RepositorySnapshot& snapshot) {
   for (const auto& mapping : snapshot.mappings()) {
     out.mappings_.emplace(std::pair(VolumeId(mapping.volume()), SdcId(mapping.sdc())), mapping);
   }
-  for (const auto& record : snapshot.slices()) {
+  const auto read = [](const proto::SliceRecord& record) {
     SliceState slice;
     FromProto(record.config(), slice);
     slice.pool = PoolId(record.pool());
     slice.former = DeviceId(record.former_device());
-    out.slices_.emplace(slice.id, slice);
-  }
+    return std::pair(slice.id, slice);
+  };
+  for (const auto& record : snapshot.slices()) out.slices_.insert(read(record));
+  for (const auto& record : snapshot.closed()) out.closed_.insert(read(record));
+  for (const auto& ended : snapshot.ended()) out.ended_[ended.generation()] = ended.next_id();
   for (const auto& replica : snapshot.stale()) {
     out.stale_.insert({SliceId(replica.slice()), DeviceId(replica.device())});
   }

@@ -1,6 +1,10 @@
 #include "core/mdm/status.h"
 
+#include <utility>
+
 #include "core/mdm/removal.h"
+#include "core/mdm/reopening.h"
+#include "core/mdm/restored.h"
 
 namespace gabion::mdm {
 namespace {
@@ -74,6 +78,16 @@ proto::ClusterStatus MakeStatus(const View& view, const Registrar& registrar, co
     CountSlice(view, registrar, slice, status);
     if (with_slices) *status.add_slices() = ToProto(slice);
   }
+  const auto closed = static_cast<uint32_t>(repository.closed().size());
+  status.set_slices_closed(closed);
+  status.set_slices_unavailable(status.slices_unavailable() + closed);
+  for (const auto& [id, slice] : repository.closed()) {
+    if (!with_slices) break;
+    proto::ClosedSlice* out = status.add_closed_slices();
+    out->set_slice(id.value());
+    out->set_why(DecideReopening(view, slice).why_not);
+  }
+  for (std::string& notice : RestoreNotices(view)) *status.add_notices() = std::move(notice);
   return status;
 }
 

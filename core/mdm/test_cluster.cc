@@ -70,6 +70,25 @@ void TestCluster::CrashMdm(bool power_cut) {
   StartMdm();
 }
 
+std::vector<std::byte> TestCluster::MdmBackup() const {
+  return disk_.Content(0, DiskOptions().size_bytes);
+}
+
+void TestCluster::RestoreMdm(const std::vector<std::byte>& backup, bool hold) {
+  mdm_.reset();
+  disk_.PowerCut(random_);
+  disk_.Overwrite(0, backup);
+  options_.hold = hold;
+  CrashMdm(/*power_cut=*/false);
+  options_.hold = false;  // at its next start
+}
+
+std::optional<proto::AdminReply> TestCluster::AcceptOlderRepository() {
+  proto::AdminRequest request = Request();
+  request.mutable_mdm_restored()->set_accept_older_repository(true);
+  return Admin(request);
+}
+
 ConnId TestCluster::Connect(const wire::Hello& hello) {
   const ConnId conn(next_conn_++);
   conns_[conn.value()];

@@ -26,6 +26,7 @@ struct ModelDevice {
   bool spoiled = false;                         // a replica it holds cannot be built upon
   uint64_t log_position = 0;
   std::map<uint64_t, uint64_t> values;  // by slice: the newest value held, committed or not
+  std::map<uint64_t, proto::RecordedReplica> recorded;  // by slice: the newest epoch started (R23)
 };
 
 struct ModelSds {
@@ -48,6 +49,9 @@ struct ModelSds {
   bool registered = false;
   bool superseded = false;
   std::string error;
+  uint64_t generation = 0;     // highest seen
+  bool names_devices = false;  // when it registers, as one does that remembers them
+  bool survey_due = false;
   uint64_t applied = 0;
   uint64_t drained = 0;
   uint64_t heartbeat = 0;
@@ -81,6 +85,9 @@ class TestCluster {
   void Disconnect(size_t sds);  // the network: it dials again at once
   void CutOff(size_t sds, bool cut);
   void CrashMdm(bool power_cut);
+  // The MDM's state device as it is; and a crash after which it is as it was.
+  std::vector<std::byte> MdmBackup() const;
+  void RestoreMdm(const std::vector<std::byte>& backup, bool hold);
   void Advance(Duration duration);
   // Everything that is under way arrives.
   void Settle();
@@ -100,6 +107,8 @@ class TestCluster {
   proto::ClusterStatus Status(bool slices = false);
   // SDSs sds1..n with one device each in pool "pool", and a volume "vol".
   void Build(size_t sds_count, uint32_t slice_count);
+  // R23: the administrator says that this repository is the newest there is.
+  std::optional<proto::AdminReply> AcceptOlderRepository();
 
   // ---- A client --------------------------------------------------------------------------------
   // Connects, greets and registers; a newer call replaces.
@@ -135,6 +144,7 @@ class TestCluster {
   void OnConfig(ModelSds& sds, const proto::ConfigUpdate& update);
   void OpenEpochs(ModelSds& sds);
   void SendHeartbeat(ModelSds& sds, bool hand_back);
+  void Record(const proto::SliceConfig& slice, uint64_t device);
   int64_t Clock(const ModelSds& sds) const;
   bool HasLease(const ModelSds& sds) const;
   ModelSds* Acting(const proto::SliceConfig& slice, const proto::Member& member);

@@ -6,12 +6,14 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
 #include "core/base/ids.h"
 #include "core/base/time.h"
 #include "core/mdm/repository.h"
+#include "core/mdm/survey.h"
 
 namespace gabion::mdm {
 
@@ -67,6 +69,13 @@ struct View {
   absl::btree_map<SdsId, absl::btree_set<Accuser>> accusers{};
   // Clients that could not reach that SDS some time ago. They may not have tried since.
   absl::btree_map<SdsId, absl::btree_set<Accuser>> missed_lately{};
+  // R23. What devices hold, if the repository is a restored one; who came with an id that the lost
+  // repository gave, by name.
+  const Survey* survey = nullptr;
+  uint64_t generation_seen = 0;
+  bool are_old_leases_over = false;  // all that may have been granted before this manager started
+  absl::btree_map<std::string, SdsId> lost_sdss{};
+  absl::btree_map<std::string, SdcId> lost_sdcs{};
   // Slices whose roles were switched, or could not be, a moment ago.
   absl::btree_set<SliceId> may_not_switch{};
 

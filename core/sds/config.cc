@@ -40,6 +40,13 @@ bool Names(const SliceConfig& slice, DeviceId device) {
 
 }  // namespace
 
+store::EpochMembers MembersOf(const SliceConfig& config) {
+  store::EpochMembers members{.primary = config.primary.device, .secondary = {}, .joining = {}};
+  if (config.secondary.has_value()) members.secondary = config.secondary->device;
+  if (config.joining.has_value()) members.joining = config.joining->device;
+  return members;
+}
+
 void Config::Forget() {
   volumes_.clear();
   mappings_.clear();
@@ -54,7 +61,10 @@ Config::Outcome Config::Apply(const proto::ConfigUpdate& update, Changes* change
   if (!update.full() && (full_expected_ || update.version() != version_.value() + 1)) {
     return Outcome::kGap;
   }
-  if (update.dropped_slices_size() != update.dropped_devices_size()) return Outcome::kMalformed;
+  if (update.dropped_slices_size() != update.dropped_devices_size() ||
+      update.dropped_slices_size() != update.dropped_epochs_size()) {
+    return Outcome::kMalformed;
+  }
   for (const proto::Pool& pool : update.pools()) {
     const uint32_t n = pool.slice_count();
     if ((n & (n - 1)) != 0) return Outcome::kMalformed;
@@ -123,7 +133,9 @@ Config::Outcome Config::Apply(const proto::ConfigUpdate& update, Changes* change
   }
   for (int i = 0; i < update.dropped_slices_size(); ++i) {
     const SliceId slice(update.dropped_slices(i));
-    changes->dropped.emplace_back(slice, DeviceId(update.dropped_devices(i)));
+    changes->dropped.push_back({.slice = slice,
+                                .device = DeviceId(update.dropped_devices(i)),
+                                .up_to = Epoch(update.dropped_epochs(i))});
     // What is known of the slice may still name the replica that goes; a newer configuration, or
     // one that names another device of this SDS, stays.
     const DeviceId device(update.dropped_devices(i));

@@ -11,6 +11,7 @@
 #include "absl/container/btree_map.h"
 #include "core/base/ids.h"
 #include "core/role/address.h"
+#include "core/store/store.h"
 #include "core/wire/management.pb.h"
 
 namespace gabion::sds {
@@ -33,6 +34,9 @@ struct SliceConfig {
   std::optional<Member> joining{};
   bool release = false;
 };
+
+// What every member records with its epoch's start (R23).
+store::EpochMembers MembersOf(const SliceConfig& config);
 
 struct VolumeConfig {
   PoolId pool;
@@ -73,7 +77,12 @@ class Config {
   struct Changes {
     bool full = false;
     std::vector<SliceId> slices;  // new or changed, and after `full` also those that are gone
-    std::vector<std::pair<SliceId, DeviceId>> dropped;
+    struct Dropped {
+      SliceId slice;
+      DeviceId device;
+      Epoch up_to;  // a replica that has started a later epoch stays (R23)
+    };
+    std::vector<Dropped> dropped;
     bool devices = false;
     bool clients = false;  // sdcs, mappings or volumes
     // Clients of which lower incarnations, or (0) all, are fenced.

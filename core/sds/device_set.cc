@@ -287,7 +287,11 @@ void DeviceSet::AddReports(proto::SdsHeartbeat* heartbeat) const {
 }
 
 void DeviceSet::AddReports(proto::SdsRegister* message) const {
-  for (const auto& [id, device] : devices_) Report(device, message->add_devices());
+  for (const auto& [id, device] : devices_) {
+    proto::DeviceReport* report = message->add_devices();
+    Report(device, report);
+    report->set_path(device.config.path);
+  }
 }
 
 void DeviceSet::CheckInvariants() const {

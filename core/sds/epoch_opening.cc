@@ -194,7 +194,9 @@ void Primary::OnExchange(Context& ctx) {
                      .in_sync = true,
                      .history = peer.history,
                      .renames = renames,
-                     .start = plan_.tail.start},
+                     .start = plan_.tail.start,
+                     // Whom that epoch named is on the other side.
+                     .members = {}},
                     tag, ctx.node.Out(ctx));
 }
 
@@ -367,7 +369,8 @@ void Primary::BeginStart(Context& ctx) {
                      .in_sync = true,
                      .history = history_,
                      .renames = renames,
-                     .start = Seq()},
+                     .start = Seq(),
+                     .members = MembersOf(config_)},
                     tag, ctx.node.Out(ctx));
 }
 

@@ -71,9 +71,16 @@ struct Node {
   OpTable ops;
   Counters counters;
   absl::btree_map<ReplicaKey, std::unique_ptr<Replica>> replicas;
-  // Replicas to forget, until that is durable; the operation that does it, 0: none, because the
-  // device is away.
-  absl::btree_map<ReplicaKey, uint64_t> drops;
+  // Replicas to forget, until that is durable.
+  struct Drop {
+    Epoch up_to;             // one that has started a later epoch stays (R23)
+    uint64_t operation = 0;  // that does it; 0: none, because the device is away, or it stays
+    Epoch ahead{};           // the later epoch
+  };
+  absl::btree_map<ReplicaKey, Drop> drops;
+  // R23: the MDM wants to know what devices hold; those that have not been reported since.
+  bool survey_wanted = false;
+  absl::btree_set<DeviceId> surveys_due;
   bool stopping = false;
 
   // ---- Work of this step
@@ -101,8 +108,9 @@ struct Node {
   // False: the update does not follow the last one.
   bool ApplyConfig(Context& ctx, const proto::ConfigUpdate& update);
   void OnDeviceChange(Context& ctx, DeviceId device);
+  proto::SdsSurvey SurveyOf(const Device& device) const;
   void Reconfigure(Context& ctx, SliceId slice);
-  void DropReplica(Context& ctx, const ReplicaKey& key);
+  void DropReplica(Context& ctx, const ReplicaKey& key, Epoch up_to);
   void CarryOutDrop(Context& ctx, const ReplicaKey& key);
   void OnDropped(const Op& op, store::DoneStatus status);
   void EndReplicas(Context& ctx);

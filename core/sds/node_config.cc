@@ -88,8 +88,17 @@ bool Node::ApplyConfig(Context& ctx, const proto::ConfigUpdate& update) {
     absl::erase_if(
         drops, [this](const auto& drop) { return !config.devices().contains(drop.first.device); });
   }
-  if (update.full()) drops.clear();  // what is still wanted is named again
-  for (const auto& [slice, device] : changes.dropped) DropReplica(ctx, {slice, device});
+  if (update.full()) {
+    drops.clear();  // what is still wanted is named again
+    survey_wanted = update.survey();
+    surveys_due.clear();
+    for (const auto& [id, device] : devices.devices()) {
+      if (survey_wanted && devices.FindUp(id) != nullptr) surveys_due.insert(id);
+    }
+  }
+  for (const auto& [slice, device, up_to] : changes.dropped) {
+    DropReplica(ctx, {slice, device}, up_to);
+  }
   for (const SliceId slice : changes.slices) Reconfigure(ctx, slice);
   // R10: nobody admits anything of theirs here any more, and ids are consulted for nobody else.
   for (const auto& [client, below] : changes.fenced_clients) DropClientIds(ctx, client, below);
@@ -127,6 +136,7 @@ void Node::OnDeviceChange(Context& ctx, DeviceId device) {
   const Device* found = devices.Find(device);
   if (found == nullptr || found->store == nullptr) ops.DropDevice(device);
   if (Device* up = devices.FindUp(device)) {
+    if (survey_wanted) surveys_due.insert(device);
     // Fences that were raised while it was away (R10).
     for (const auto& [client, incarnation] : config.clients()) {
       if (incarnation.valid()) up->store->DropClient(ctx.now, client, incarnation, Out(ctx));
@@ -147,20 +157,38 @@ void Node::OnDeviceChange(Context& ctx, DeviceId device) {
   HeartbeatSoon(ctx);
 }
 
-void Node::DropReplica(Context& ctx, const ReplicaKey& key) {
+proto::SdsSurvey Node::SurveyOf(const Device& device) const {
+  proto::SdsSurvey survey;
+  survey.set_incarnation(self.incarnation.value());
+  survey.set_device(device.config.id.value());
+  for (const SliceId slice : device.store->slices()) {
+    const store::SliceFacts& facts = *device.store->Find(slice);
+    proto::RecordedReplica* replica = survey.add_replicas();
+    replica->set_slice(slice.value());
+    replica->set_epoch(facts.started_epoch.value());
+    replica->set_issuer(facts.issuer);
+    replica->set_primary_device(facts.members.primary.value());
+    replica->set_secondary_device(facts.members.secondary.value());
+    replica->set_joining_device(facts.members.joining.value());
+  }
+  return survey;
+}
+
+void Node::DropReplica(Context& ctx, const ReplicaKey& key, Epoch up_to) {
   const auto found = replicas.find(key);
   if (found != replicas.end()) {
     EndPrimary(ctx, *found->second, wire::Status::kNotPrimary);
     EndSecondary(ctx, *found->second);
     replicas.erase(found);
   }
-  drops.try_emplace(key, 0);
+  drops.try_emplace(key).first->second.up_to = up_to;
   CarryOutDrop(ctx, key);
 }
 
 // Now, or when the device is up.
 void Node::CarryOutDrop(Context& ctx, const ReplicaKey& key) {
-  uint64_t& operation = drops.at(key);
+  Drop& drop = drops.at(key);
+  uint64_t& operation = drop.operation;
   Device* device = devices.FindUp(key.device);
   if (device == nullptr) {
     operation = 0;
@@ -168,8 +196,20 @@ void Node::CarryOutDrop(Context& ctx, const ReplicaKey& key) {
     return;
   }
   if (operation != 0) return;
+  const store::SliceFacts* facts = device->store->Find(key.slice);
+  drop.ahead =
+      facts != nullptr && facts->started_epoch > drop.up_to ? facts->started_epoch : Epoch();
+  if (drop.ahead.valid()) {
+    ctx.Log(Severity::kCritical,
+            absl::StrCat("slice ", ToString(key.slice), ": epoch ", ToString(drop.ahead),
+                         " was started on device ", ToString(key.device),
+                         ", and the MDM, which knows epoch ", ToString(drop.up_to),
+                         ", has it forgotten. Its repository is an old copy; the replica stays"));
+    HeartbeatSoon(ctx);
+    return;
+  }
   operation = ++last_instance;
-  if (device->store->Find(key.slice) != nullptr) {
+  if (facts != nullptr) {
     ctx.Log(Severity::kInfo, absl::StrCat("slice ", ToString(key.slice), ": replica on device ",
                                           ToString(key.device), " dropped"));
   }
@@ -179,7 +219,7 @@ void Node::CarryOutDrop(Context& ctx, const ReplicaKey& key) {
 
 void Node::OnDropped(const Op& op, store::DoneStatus status) {
   const auto found = drops.find(op.replica);
-  if (found == drops.end() || found->second != op.instance) return;
+  if (found == drops.end() || found->second.operation != op.instance) return;
   if (status == store::DoneStatus::kOk) drops.erase(found);
 }
 
@@ -210,7 +250,14 @@ void Node::AddReports(Context& ctx, proto::SdsHeartbeat* heartbeat) {
     report->set_epoch(known->epoch.value());
     report->set_seen_epoch(replica->config.epoch.value());
   }
-  for (const auto& [key, operation] : drops) {
+  for (const auto& [key, drop] : drops) {
+    if (drop.ahead.valid()) {
+      proto::SliceReport* report = heartbeat->add_reports();
+      report->set_kind(proto::SliceReport::AHEAD);
+      report->set_slice(key.slice.value());
+      report->set_epoch(drop.up_to.value());
+      report->set_seen_epoch(drop.ahead.value());
+    }
     heartbeat->add_undropped_slices(key.slice.value());
     heartbeat->add_undropped_devices(key.device.value());
   }

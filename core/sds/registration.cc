@@ -205,11 +205,12 @@ void Registration::LostMdm(Context&) {
   full_received_ = false;
 }
 
-void Registration::Send(Context& ctx, const proto::Management& management) {
+bool Registration::Send(Context& ctx, const proto::Management& management) {
   wire::Message message = wire::ToMessage(management, 0, *ctx.node.resources.pool);
   // No memory for it: the next heartbeat, or the silence that follows, repairs it.
-  if (message.payload.empty()) return;
+  if (message.payload.empty()) return false;
   ctx.effects.Send(link_.conn(), message.body, std::move(message.payload));
+  return true;
 }
 
 void Registration::Register(Context& ctx) {
@@ -361,7 +362,21 @@ void Registration::SendHeartbeat(Context& ctx, bool hand_back) {
   ctx.node.devices.AddReports(heartbeat);
   ctx.node.lease.OnSent(number_, ctx.now);
   Send(ctx, management);
+  if (full_received_) SendSurveys(ctx);
   ctx.effects.SetTimer(TimerOf(TimerKind::kHeartbeat), SaturatingAdd(ctx.now.boot, heartbeat_));
+}
+
+// Behind a heartbeat, which has said that the device is up and how far its log goes.
+void Registration::SendSurveys(Context& ctx) {
+  absl::btree_set<DeviceId>& due = ctx.node.surveys_due;
+  while (!due.empty()) {
+    if (const Device* device = ctx.node.devices.FindUp(*due.begin())) {
+      proto::Management management;
+      *management.mutable_sds_survey() = ctx.node.SurveyOf(*device);
+      if (!Send(ctx, management)) return;  // with the next one
+    }
+    due.erase(due.begin());
+  }
 }
 
 void Registration::Disconnect(Context& ctx) {

@@ -84,7 +84,8 @@ class Registration {
   void Register(Context& ctx);
   void OnReply(Context& ctx, const proto::SdsRegisterReply& reply);
   void OnGrant(Context& ctx, const proto::SdsGrant& grant);
-  void Send(Context& ctx, const proto::Management& management);
+  bool Send(Context& ctx, const proto::Management& management);  // false: no memory
+  void SendSurveys(Context& ctx);
   void LostMdm(Context& ctx);
   void StopActing(Context& ctx);
 

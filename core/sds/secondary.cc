@@ -188,7 +188,8 @@ void Secondary::StartInSync(Context& ctx, ConnId conn, const wire::EpochStart& s
                      .in_sync = true,
                      .history = history,
                      .renames = renames,
-                     .start = plan->start},
+                     .start = plan->start,
+                     .members = MembersOf(config_)},
                     tag, ctx.node.Out(ctx));
 }
 
@@ -226,7 +227,8 @@ void Secondary::StartJoining(Context& ctx, const wire::EpochStart& start,
                      .in_sync = false,
                      .history = history,
                      .renames = {},
-                     .start = start.start},
+                     .start = start.start,
+                     .members = MembersOf(config_)},
                     tag, ctx.node.Out(ctx));
 }
 

@@ -170,8 +170,33 @@ void TestCluster::SendFull(size_t node) {
     peer->add_addresses(AddressOf(static_cast<int>(i)).ToString());
     peer->set_incarnation(nodes_[i].incarnation);
   }
-  if (epoch_ > 0) *update->add_slices() = slice_;
+  update->set_survey(closed_);
+  if (epoch_ > 0 && !closed_) *update->add_slices() = slice_;
   ToNode(host.mdm, management);
+}
+
+void TestCluster::CloseSlice() {
+  closed_ = true;
+  for (size_t node = 0; node < nodes_.size(); ++node) {
+    nodes_[node].survey.reset();
+    if (alive(node)) SendFull(node);
+  }
+  RunEvents();
+}
+
+const proto::SdsSurvey* TestCluster::SurveyOf(size_t node) const {
+  return nodes_[node].survey.has_value() ? &*nodes_[node].survey : nullptr;
+}
+
+void TestCluster::Drop(size_t node, uint64_t up_to) {
+  proto::Management management;
+  proto::ConfigUpdate* update = management.mutable_config_update();
+  update->set_version(++nodes_[node].version);
+  update->add_dropped_slices(kTestSlice);
+  update->add_dropped_devices(DeviceOf(node));
+  update->add_dropped_epochs(up_to);
+  ToNode(nodes_[node].mdm, management);
+  RunEvents();
 }
 
 void TestCluster::ToNode(ConnId mdm_conn, const proto::Management& management) {
@@ -203,6 +228,8 @@ void TestCluster::OnMdmMessage(size_t node, ConnId conn, const wire::Message& me
     body->set_generation(1);
     ToNode(conn, reply);
     SendFull(node);
+  } else if (management->has_sds_survey()) {
+    host.survey = management->sds_survey();
   } else if (management->has_sds_heartbeat()) {
     host.heartbeat = management->sds_heartbeat();
     host.drained = host.heartbeat.drained_version();
@@ -217,6 +244,14 @@ void TestCluster::OnMdmMessage(size_t node, ConnId conn, const wire::Message& me
 bool TestCluster::Reported(size_t node, proto::SliceReport::Kind kind) const {
   for (const proto::SliceReport& report : nodes_[node].heartbeat.reports()) {
     if (report.kind() == kind && report.epoch() == epoch_) return true;
+  }
+  return false;
+}
+
+bool TestCluster::ReportedAhead(size_t node, uint64_t seen_epoch) const {
+  for (const proto::SliceReport& report : nodes_[node].heartbeat.reports()) {
+    if (report.kind() == proto::SliceReport::AHEAD && report.seen_epoch() == seen_epoch)
+      return true;
   }
   return false;
 }

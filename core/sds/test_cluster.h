@@ -57,10 +57,18 @@ class TestCluster {
   void SameReign() { keep_reign_ = true; }
   uint64_t epoch() const { return epoch_; }
   void Unmap();
+  // The repository was restored: a full configuration without the slice, which asks for surveys.
+  void CloseSlice();
+  // What the device of the node said it holds; null: nothing since then.
+  const proto::SdsSurvey* SurveyOf(size_t node) const;
+  // The node is to forget its replica, unless that has started an epoch above `up_to`.
+  void Drop(size_t node, uint64_t up_to);
   void ReplaceClient();
 
   // The newest report of this kind that the primary sent for the present epoch.
   bool Reported(size_t node, proto::SliceReport::Kind kind) const;
+  // That its replica has started this epoch, which the manager does not know (R23).
+  bool ReportedAhead(size_t node, uint64_t seen_epoch) const;
   uint64_t DrainedVersion(size_t node) const { return nodes_[node].drained; }
   uint64_t AppliedVersion(size_t node) const { return nodes_[node].version; }
 
@@ -116,6 +124,7 @@ class TestCluster {
     bool lease = true;
     bool cut = false;
     proto::SdsHeartbeat heartbeat;
+    std::optional<proto::SdsSurvey> survey;
     std::string exit_reason;
     size_t registered_devices = 0;  // that the last registration named
   };
@@ -150,6 +159,7 @@ class TestCluster {
   uint64_t reign_ = 0;
   bool keep_reign_ = false;
   bool mapped_ = true;
+  bool closed_ = false;
   uint64_t client_incarnation_ = 1;
   uint64_t client_connection_ = 0;
   uint64_t last_tag_ = 0;

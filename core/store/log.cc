@@ -195,7 +195,8 @@ void Log::Seal() {
     item.durable = false;
     // Reads take this unverified: not what a relocation found rotten.
     bool good = true;
-    for (uint32_t i = 0; i < record.crc.size(); ++i) good = good && record.crc[i] == item.PlainCrc(i);
+    for (uint32_t i = 0; i < record.crc.size(); ++i)
+      good = good && record.crc[i] == item.PlainCrc(i);
     item.payload = good ? record.payload : Slice();
     payload_position += record.payload.size();
   }

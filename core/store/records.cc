@@ -103,6 +103,20 @@ wire::JoinCursor ReadCursor(ByteReader& reader) {
   return cursor;
 }
 
+void WriteMembers(ByteWriter& writer, const EpochMembers& members) {
+  writer.Of(members.primary);
+  writer.Of(members.secondary);
+  writer.Of(members.joining);
+}
+
+EpochMembers ReadMembers(ByteReader& reader) {
+  EpochMembers members;
+  members.primary = reader.As<DeviceId>();
+  members.secondary = reader.As<DeviceId>();
+  members.joining = reader.As<DeviceId>();
+  return members;
+}
+
 void WriteHistory(ByteWriter& writer, std::span<const wire::HistoryItem> history) {
   const size_t skip = history.size() > kHistoryMax ? history.size() - kHistoryMax : 0;
   writer.U32(static_cast<uint32_t>(history.size() - skip));
@@ -142,6 +156,7 @@ void RecordWriter::EpochStart(SliceId slice, const EpochStartRecord& record, Ent
     WriteEntryId(writer, keep);
     writer.Of(record.start);
     writer.U32(record.in_sync ? 1 : 0);
+    WriteMembers(writer, record.members);
     WriteHistory(writer, record.history);
     // `to` follows from the order.
     writer.U32(static_cast<uint32_t>(record.renames.size()));
@@ -281,6 +296,7 @@ bool ReplayEpochStart(SliceId slice, ByteReader& reader, DeviceState& state) {
   const EntryId keep = ReadEntryId(reader);
   record.start = reader.As<Seq>();
   record.in_sync = reader.U32() != 0;
+  record.members = ReadMembers(reader);
   const std::vector<wire::HistoryItem> history = ReadHistory(reader);
   Seq to = record.start;
   const std::vector<Rename> renames =

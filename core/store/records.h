@@ -49,6 +49,8 @@ void WriteRequest(ByteWriter& writer, const wire::RequestRecord& record);
 wire::RequestRecord ReadRequest(ByteReader& reader);
 void WriteCursor(ByteWriter& writer, const wire::JoinCursor& cursor);
 wire::JoinCursor ReadCursor(ByteReader& reader);
+void WriteMembers(ByteWriter& writer, const EpochMembers& members);
+EpochMembers ReadMembers(ByteReader& reader);
 void WriteHistory(ByteWriter& writer, std::span<const wire::HistoryItem> history);
 std::vector<wire::HistoryItem> ReadHistory(ByteReader& reader);
 

@@ -164,6 +164,7 @@ void WriteReplica(ByteWriter& writer, SliceId slice, const Replica& replica) {
   writer.Of(slice);
   writer.Of(facts.started_epoch);
   writer.U64(facts.issuer);
+  WriteMembers(writer, facts.members);
   writer.Of(facts.in_sync_epoch);
   writer.U64(facts.in_sync_issuer);
   WriteEntryId(writer, facts.commit_point);
@@ -189,6 +190,7 @@ bool ReadReplica(ByteReader& reader, DeviceState& state) {
   SliceFacts& facts = replica->facts;
   facts.started_epoch = reader.As<Epoch>();
   facts.issuer = reader.U64();
+  facts.members = ReadMembers(reader);
   facts.in_sync_epoch = reader.As<Epoch>();
   facts.in_sync_issuer = reader.U64();
   facts.commit_point = ReadEntryId(reader);

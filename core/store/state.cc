@@ -174,6 +174,7 @@ bool DeviceState::StartEpoch(SliceId slice, const EpochStartRecord& record, Entr
 
   facts.started_epoch = record.epoch;
   facts.issuer = record.issuer;
+  facts.members = record.members;
   if (record.in_sync) {
     facts.in_sync_epoch = record.epoch;
     facts.in_sync_issuer = record.issuer;

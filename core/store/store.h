@@ -80,11 +80,21 @@ struct ChunkKey {
   auto operator<=>(const ChunkKey&) const = default;
 };
 
+// Whom the configuration of an epoch named, present or not (R23). 0: nobody; without a primary it
+// is not known here.
+struct EpochMembers {
+  DeviceId primary;
+  DeviceId secondary;
+  DeviceId joining;
+  bool operator==(const EpochMembers&) const = default;
+};
+
 // The durable facts of one replica.
 struct SliceFacts {
-  Epoch started_epoch;  // last epoch with a start record here; 0: empty replica
-  uint64_t issuer = 0;  // of that epoch
-  Epoch in_sync_epoch;  // last epoch started as a member of the in-sync set (R19)
+  Epoch started_epoch;   // last epoch with a start record here; 0: empty replica
+  uint64_t issuer = 0;   // of that epoch
+  EpochMembers members;  // of that epoch
+  Epoch in_sync_epoch;   // last epoch started as a member of the in-sync set (R19)
   uint64_t in_sync_issuer = 0;
   EntryId commit_point;  // highest known; entries above it are the tail
   EntryId last;          // highest entry appended (durable or on its way)
@@ -117,6 +127,7 @@ struct EpochStartRecord {
   // (epoch, start + n). The commit point becomes `end` when that is higher; with start > 0, or when
   // joining, it becomes (epoch, start).
   Seq start{};
+  EpochMembers members{};
 };
 
 // What one chunk holds, for the walk of a joining.

@@ -97,6 +97,7 @@ Cluster::Cluster(World* world, const ClusterOptions& options)
     mdm.entropy = entropy | 1;
     mdm.lease = options_.lease;
     mdm.rebuild_delay = options_.rebuild_delay;
+    mdm.hold = hold_mdm_;
     return mdm::MakeMdm(mdm, resources);
   });
   const auto add_sds = [&](const std::string& node_name, const std::string& sds_name,

@@ -63,6 +63,8 @@ class Cluster {
   const std::vector<NodeIndex>& sdc() const { return sdc_; }
   NodeIndex admin() const { return admin_; }
   NodeIndex twin() const { return twin_; }
+  // From its next start on the MDM's state folder counts as an old copy, or does not.
+  void HoldMdm(bool hold) { hold_mdm_ = hold; }
   // From now on the twin's machine is the one that holds the first SDS's devices.
   void TakeOverByTwin() { taken_over_ = true; }
   // The SDS whose name the MDM knows under this id; the node count when there is none.
@@ -87,6 +89,7 @@ class Cluster {
   NodeIndex admin_ = 0;
   NodeIndex twin_ = 0;
   bool taken_over_ = false;
+  bool hold_mdm_ = false;
   proto::ClusterStatus last_status_;
 };
 

@@ -173,6 +173,96 @@ void RolledBackDeviceServesNothing(Stage& stage) {
   stage.WaitMirrored();
 }
 
+// The administrator has nothing newer than the copy.
+void AcceptOlderRepository(Stage& stage) {
+  auto code = std::make_shared<int>(-1);
+  proto::AdminRequest request;
+  request.mutable_mdm_restored()->set_accept_older_repository(true);
+  stage.cluster().Command(request,
+                          [code](const proto::AdminReply& reply) { *code = reply.code(); });
+  stage.WaitFor("the command is answered", seconds(5), [code] { return *code >= 0; });
+  stage.Expect(*code == proto::AdminReply::OK, "the command is accepted");
+}
+
+// The MDM is restored from a copy that knows A and B as good. Since then A was lost, C took its
+// place, and both were written. A comes back first.
+void RestoredRepositoryWaitsForTheNewestCopies(Stage& stage) {
+  World& world = stage.world();
+  const NodeIndex mdm = stage.cluster().mdm();
+  const NodeIndex a = stage.Primary();
+  const NodeIndex b = stage.Secondary();
+  const NodeIndex c = stage.Bystander();
+  Disk& state = *world.node(mdm).disks[0].disk;
+  for (uint64_t i = 0; i < 8; ++i) stage.WriteAndWait(i * kChunk);
+  const DiskImage backup = state.durable_image();
+  world.Kill(a);
+  for (uint64_t i = 0; i < 8; ++i) stage.WriteAndWait(i * kChunk);
+  stage.Sleep(seconds(10));
+  for (uint64_t i = 0; i < 8; ++i) stage.WriteAndWait(i * kChunk);
+  for (const NodeIndex node : {mdm, b, c}) world.PowerCut(node);
+  state.RollBackTo(backup);
+  stage.cluster().HoldMdm(true);
+  world.Start(mdm);
+  world.Start(a);
+  stage.Sleep(seconds(3));
+  AcceptOlderRepository(stage);
+  auto done = std::make_shared<bool>(false);
+  stage.workload().Read(0, 0, 0, 4096, [done](int, const Slice&) { *done = true; });
+  stage.Sleep(seconds(8));
+  stage.Expect(!*done, "the old copy serves nothing");
+  // The MDM may end at any time meanwhile.
+  stage.cluster().HoldMdm(false);
+  world.PowerCut(mdm);
+  world.Start(mdm);
+  stage.Sleep(seconds(2));
+  world.Start(b);
+  stage.Sleep(seconds(5));
+  stage.Expect(!*done, "one of two that may have the newest data is not enough");
+  world.Start(c);
+  stage.WaitFor("the newest copies serve", seconds(20), [done] { return *done; });
+  stage.WaitMirrored();
+  stage.ReadEverything();
+  for (uint64_t i = 0; i < 8; ++i) stage.WriteAndWait(i * kChunk);
+  stage.Expect(stage.cluster().last_status().generation() == 1, "the generation is a new one");
+  world.Kill(b);
+  stage.ReadEverything();
+  world.Start(b);
+  stage.WaitMirrored();
+}
+
+// Everybody but the MDM goes on running; roles have changed, and a device was emptied, since.
+void RestoredRepositoryUnderLoad(Stage& stage) {
+  World& world = stage.world();
+  const NodeIndex mdm = stage.cluster().mdm();
+  const NodeIndex a = stage.Primary();
+  Disk& state = *world.node(mdm).disks[0].disk;
+  const DiskImage backup = state.durable_image();
+  world.Kill(a);
+  for (uint64_t i = 0; i < 8; ++i) stage.WriteAndWait(i * kChunk);
+  world.Start(a);
+  stage.WaitMirrored();
+  proto::AdminRequest removal;
+  removal.mutable_sds_remove()->set_sds("sds1");
+  stage.cluster().Command(removal);
+  stage.Sleep(seconds(15));
+  for (uint64_t i = 0; i < 8; ++i) stage.WriteAndWait(i * kChunk);
+  auto left = std::make_shared<int>(8);
+  world.PowerCut(mdm);
+  for (uint64_t i = 0; i < 8; ++i) {
+    stage.workload().Write(0, 0, i * kChunk, 64 << 10,
+                           [left](int error, const Slice&) { *left -= error == 0 ? 1 : 0; });
+  }
+  state.RollBackTo(backup);
+  stage.cluster().HoldMdm(true);
+  world.Start(mdm);
+  stage.Sleep(seconds(2));
+  AcceptOlderRepository(stage);
+  stage.cluster().HoldMdm(false);
+  stage.WaitFor("writes go on", seconds(20), [left] { return *left == 0; });
+  stage.WaitMirrored();
+  stage.ReadEverything();
+}
+
 // The state folder of the MDM comes from a backup.
 void OldRepositoryIsNotFollowed(Stage& stage) {
   World& world = stage.world();
@@ -259,6 +349,11 @@ std::span<const Scenario> ManagerScenarios() {
        RolledBackDeviceServesNothing, Servers(2)},
       {"s78-old-repository", "an MDM that runs from an old backup is not followed, and says so",
        OldRepositoryIsNotFollowed, Servers(3)},
+      {"s78b-restored-repository",
+       "a restored repository serves nothing before the newest copies have reported",
+       RestoredRepositoryWaitsForTheNewestCopies, Servers(3)},
+      {"s78c-restored-under-load", "clients go on when the MDM is restored from an old copy",
+       RestoredRepositoryUnderLoad, Servers(4)},
       {"s79-server-emptied-in-use", "a server is emptied and removed while its data is in use",
        DeviceIsEmptiedInUse, Servers(4, 8)},
       {"s80-client-reaches-nobody", "a client that no SDS is reached by does not move roles about",
