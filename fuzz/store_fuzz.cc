@@ -85,7 +85,9 @@ void Change(TestDisk& disk, std::span<const std::byte> input) {
                             geometry.area_offset(superblock->checkpoint_area),
                             geometry.log_place(superblock->checkpoint_position),
                             geometry.extents_offset(),
-                            geometry.log_offset()};
+                            geometry.log_offset(),
+                            geometry.maps_offset(),
+                            geometry.pages_offset()};
   ByteReader reader(input);
   while (reader.ok() && reader.remaining() >= 5) {
     const uint64_t part = parts[reader.U8() % std::size(parts)];
@@ -97,6 +99,33 @@ void Change(TestDisk& disk, std::span<const std::byte> input) {
   }
 }
 
+// The checksums of the table of homes, from its pages up to the root at the end of the checkpoint.
+void SealTable(TestDisk& disk, const Superblock& superblock) {
+  const Geometry geometry = *ComputeGeometry(kOptions.device_bytes, kOptions.log_bytes);
+  const uint64_t area = geometry.area_offset(superblock.checkpoint_area % 2);
+  if (superblock.checkpoint_bytes < 5 || superblock.checkpoint_bytes > geometry.area_bytes) return;
+  // One map is enough for so small a device, and the root is its slot and checksum.
+  const uint64_t root = area + superblock.checkpoint_bytes - 5;
+  const auto slot_of = [&disk](uint64_t at) {
+    return static_cast<uint8_t>(disk.Content(at, 1)[0]);
+  };
+  const auto put_crc = [&disk](uint64_t at, uint64_t block) {
+    std::array<std::byte, sizeof(uint32_t)> crc;
+    StoreLe(crc.data(), Crc32c(disk.Content(block, kBlockBytes)));
+    disk.Overwrite(at, crc);
+  };
+  if (slot_of(root) == 0) return;
+  const uint64_t map = geometry.maps_offset() + (slot_of(root) == 1 ? 0 : kBlockBytes);
+  const uint64_t crcs = map + sizeof(TableBlockHeader);
+  for (uint32_t page = 0; page < geometry.table_pages(); ++page) {
+    const uint8_t slot = slot_of(crcs + kPagesPerMap * sizeof(uint32_t) + page);
+    if (slot == 0) continue;
+    const uint64_t at = geometry.pages_offset() + (page * 2u + (slot == 1 ? 0u : 1u)) * kBlockBytes;
+    put_crc(crcs + page * sizeof(uint32_t), at);
+  }
+  put_crc(root + 1, map);
+}
+
 void SealSuperblock(TestDisk& disk, uint64_t offset_bytes, bool with_checkpoint) {
   std::vector<std::byte> block = disk.Content(offset_bytes, kBlockBytes);
   Superblock superblock;
@@ -106,6 +135,7 @@ void SealSuperblock(TestDisk& disk, uint64_t offset_bytes, bool with_checkpoint)
     const uint64_t size = disk.info().size_bytes;
     const uint64_t at = geometry.area_offset(superblock.checkpoint_area);
     if (at < size && superblock.checkpoint_bytes <= size - at) {
+      SealTable(disk, superblock);
       superblock.checkpoint_crc = Crc32c(disk.Content(at, superblock.checkpoint_bytes));
     }
   }

@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -67,9 +68,10 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
       }
       content_.clear();
       EncodeState(*state_, &content_);
-      if (content_.size() > superblock_.area_bytes) {
-        *error = absl::StrFormat("metadata needs %d bytes, the checkpoint area has %d",
-                                 content_.size(), superblock_.area_bytes);
+      if (const uint64_t bytes = content_.size() + state_->homes().root_bytes();
+          bytes > superblock_.area_bytes) {
+        *error = absl::StrFormat("metadata needs %d bytes, the checkpoint area has %d", bytes,
+                                 superblock_.area_bytes);
         return true;
       }
       next_ = superblock_;
@@ -80,8 +82,6 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
       if (PLANTED_BUG("S8-checkpoint-over-the-last-one")) {
         next_.checkpoint_area = superblock_.checkpoint_area;
       }
-      next_.checkpoint_bytes = content_.size();
-      next_.checkpoint_crc = Crc32c(content_);
       next_.checkpoint_position = log_->head();
       next_.checkpoint_generation = superblock_.recovery_generation;
       next_.tail_position = log_->head();
@@ -90,14 +90,34 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
             std::min(next_.tail_position, state_->by_position().begin()->first.first);
       }
       state_->extents().CheckpointTaken();
+      state_->homes().BeginCheckpoint(next_.checkpoint_number);
       records_at_last_ = log_->record_bytes();
+      phase_ = Phase::kTable;
+      return Advance(tag, effects, error);
+    }
+    case Phase::kTable: {
+      while (in_flight_ < kPagesInFlightMax) {
+        Slice block = options_.pool->Allocate(kBlockBytes);
+        if (block.empty()) return false;
+        const std::optional<uint64_t> offset = state_->homes().NextToWrite(block.mutable_span());
+        if (!offset) break;
+        effects.Write(options_.device, *offset, std::span(&block, 1), tag);
+        counters_->device_bytes += kBlockBytes;
+        counters_->checkpoint_bytes += kBlockBytes;
+        ++in_flight_;
+      }
+      if (in_flight_ > 0) return true;
+      ByteWriter writer(&content_);
+      state_->homes().EncodeRoot(writer);
+      next_.checkpoint_bytes = content_.size();
+      next_.checkpoint_crc = Crc32c(content_);
       content_.resize(RoundUp(content_.size(), kBlockBytes));
       written_ = 0;
       phase_ = Phase::kWriting;
       return Advance(tag, effects, error);
     }
     case Phase::kWriting: {
-      if (in_flight_) return true;
+      if (in_flight_ > 0) return true;
       const auto bytes =
           static_cast<uint32_t>(std::min<size_t>(content_.size() - written_, kIoBytesMax));
       Slice piece = options_.pool->Allocate(bytes);
@@ -109,14 +129,14 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
       counters_->device_bytes += bytes;
       counters_->checkpoint_bytes += bytes;
       written_ += bytes;
-      in_flight_ = true;
+      ++in_flight_;
       return true;
     }
     case Phase::kAwaitingLog:
       if (log_->durable_position() < next_.checkpoint_position) return true;
       next_.previous_crc = log_->cut_crc();
       phase_ = Phase::kFlushing;
-      in_flight_ = true;
+      ++in_flight_;
       if (PLANTED_BUG("S8-superblock-before-flush")) {
         effects.Read(options_.device, 0, {}, tag);
         return true;
@@ -132,12 +152,14 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
 }
 
 void Checkpointer::OnDiskDone() {
-  in_flight_ = false;
+  if (in_flight_ > 0) --in_flight_;
   switch (phase_) {
     case Phase::kIdle:
     case Phase::kCutting:
     case Phase::kAwaitingLog:
       UNREACHABLE("no operation was on its way");
+    case Phase::kTable:
+      return;
     case Phase::kWriting:
       if (written_ < content_.size()) return;
       content_.clear();

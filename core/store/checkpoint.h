@@ -1,8 +1,9 @@
-// Checkpoints: the whole state as bytes, written into the area that no superblock names, and then
-// named by both superblocks, one after the other.
+// Checkpoints: the state as bytes, homes into their table, all else into the area that no
+// superblock names, and then named by both superblocks, one after the other.
 //
 //   Idle -> Cutting (all that is queued gets its place: the state is that of the log below head())
-//        -> Writing (pieces) -> AwaitingLog (everything below the position is durable)
+//        -> Table (pages that changed) -> Writing (pieces) -> AwaitingLog (everything below the
+//        position is durable)
 //        -> Flushing (area and homes) -> Superblocks -> Idle
 #pragma once
 
@@ -16,9 +17,10 @@
 
 namespace gabion::store {
 
-// Appends.
+// Appends all but the root of the table of homes.
 void EncodeState(const DeviceState& state, std::vector<std::byte>* bytes);
-// False: the bytes are no state. `state` was reset to the right number of extents before.
+// False: the bytes are no state and root. `state` was reset to the right geometry before; the homes
+// are still to be read (HomeTable::NextRead) and given to their chunks (InsertHomes).
 [[nodiscard]] bool DecodeState(std::span<const std::byte> bytes, DeviceState& state);
 
 // Writes one superblock to both places, durably, the place of the worse copy first.
@@ -45,7 +47,16 @@ class SuperblockWriter {
 
 class Checkpointer {
  public:
-  enum class Phase : uint8_t { kIdle, kCutting, kWriting, kAwaitingLog, kFlushing, kSuperblocks };
+  enum class Phase : uint8_t {
+    kIdle,
+    kCutting,
+    kTable,
+    kWriting,
+    kAwaitingLog,
+    kFlushing,
+    kSuperblocks
+  };
+  static constexpr uint32_t kPagesInFlightMax = 32;
 
   Checkpointer(const Options& options, DeviceState* state, Log* log, Counters* counters);
 
@@ -72,7 +83,7 @@ class Checkpointer {
   Phase phase_ = Phase::kIdle;
   std::vector<std::byte> content_;  // keeps its memory: the next one needs about as much
   size_t written_ = 0;
-  bool in_flight_ = false;
+  uint32_t in_flight_ = 0;
   uint64_t records_at_last_ = 0;
 };
 

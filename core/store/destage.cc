@@ -108,9 +108,13 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
   const EntryId undecided{Epoch(UINT64_MAX), Seq(UINT64_MAX)};
   const ItemKey limit{PLANTED_BUG("R15a-uncommitted-overwrites") ? undecided : replica->floor,
                       UINT64_MAX};
-  const Home* old = chunk.FindHome(target.extent);
-  if (old != nullptr) job.home = *old;
-  job.home.extent = target.extent;
+  job.place = chunk.PlaceOf(target.extent);
+  if (job.place != kNoPlace) job.home = state_->homes().at(job.place);
+  job.home.slice = target.slice;
+  job.home.vtree = target.key.vtree;
+  job.home.version = target.key.version;
+  job.home.chunk = target.key.chunk;
+  job.home.extent = static_cast<uint8_t>(target.extent);
   const uint32_t first = target.extent * kBlocksPerExtent;
   for (uint32_t block = 0; block < kBlocksPerExtent; ++block) {
     const Item* newest = nullptr;
@@ -142,8 +146,8 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
     if (job.buffer.empty()) return false;
   }
   if (job.home.present == 0) {
-    job.home.place = kNoPlace;
-  } else if (job.home.place == kNoPlace) {
+    job.place = kNoPlace;
+  } else if (job.place == kNoPlace) {
     const std::optional<uint32_t> place = state_->extents().Allocate();
     if (!place) {
       out_of_extents_ = true;
@@ -151,7 +155,7 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
       return true;
     }
     job.new_place = *place;
-    job.home.place = *place;
+    job.place = *place;
     ++in_transit_;
   }
   job.active = true;
@@ -206,8 +210,8 @@ void Destager::WriteHome(Job& job, DiskTag tag, Effects& effects) {
         const uint32_t at = sources[begin].block * kBlockBytes;
         const auto bytes = static_cast<uint32_t>(end - begin) * kBlockBytes;
         const Slice from = job.buffer.Sub(at, bytes);
-        effects.Write(options_.device, geometry_.extent_offset(job.home.place) + at,
-                      std::span(&from, 1), tag);
+        effects.Write(options_.device, geometry_.extent_offset(job.place) + at, std::span(&from, 1),
+                      tag);
         counters_->device_bytes += bytes;
         ++job.outstanding;
       });
@@ -219,7 +223,7 @@ void Destager::FinishJob(Job& job) {
   Replica* replica = state_->Find(job.target.slice);
   if (job.new_place != kNoPlace) --in_transit_;
   if (replica != nullptr && replica->uid == job.uid) {
-    state_->SetHome(*replica, job.target.key, job.home, job.versions);
+    state_->SetHome(*replica, job.home, job.place, job.versions);
     destaged_ = true;
   } else if (job.new_place != kNoPlace) {
     // The slice was dropped meanwhile.

@@ -69,7 +69,8 @@ class Destager {
     std::vector<VersionKey> versions;
     std::vector<Source> sources;
     Home home;
-    uint32_t new_place = kNoPlace;
+    uint32_t place = kNoPlace;      // where it will be
+    uint32_t new_place = kNoPlace;  // the same, when it was allocated for it
     Slice buffer;
     uint32_t outstanding = 0;
     uint32_t attempts = 0;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "core/base/bug.h"
 #include "core/base/check.h"
 #include "core/store/block_crc.h"
 #include "core/store/state.h"
@@ -53,14 +54,16 @@ uint32_t Item::PlainCrc(uint32_t index) const {
   return BindCrc(crc[index], chunk(), PayloadBlock(index));
 }
 
-Home* Chunk::FindHome(uint32_t extent) {
-  const auto found = std::find_if(homes.begin(), homes.end(),
-                                  [extent](const Home& home) { return home.extent >= extent; });
-  return found != homes.end() && found->extent == extent ? &*found : nullptr;
+uint32_t Chunk::PlaceOf(uint32_t extent) const {
+  for (const Place& each : places) {
+    if (each.extent == extent) return each.place;
+  }
+  return kNoPlace;
 }
 
 const Home* Chunk::FindHome(uint32_t extent) const {
-  return const_cast<Chunk*>(this)->FindHome(extent);
+  const uint32_t place = PlaceOf(extent);
+  return place == kNoPlace ? nullptr : &table->at(place);
 }
 
 const Item* Chunk::Newest(uint32_t block) const {
@@ -104,9 +107,7 @@ Epoch Chunk::ModifiedUpTo(uint32_t extent, ItemKey limit) const {
 }
 
 void DeviceState::UpdateClaim(Chunk& chunk, uint32_t extent) {
-  const Home* home = chunk.FindHome(extent);
-  const bool homeless = home == nullptr || home->place == kNoPlace;
-  const bool claimed = homeless && chunk.data_versions[extent] != 0;
+  const bool claimed = chunk.data_versions[extent] != 0 && chunk.PlaceOf(extent) == kNoPlace;
   const auto bit = static_cast<uint16_t>(1u << extent);
   if (claimed == ((chunk.claimed & bit) != 0)) return;
   chunk.claimed ^= bit;
@@ -119,7 +120,7 @@ void DeviceState::UpdateClaim(Chunk& chunk, uint32_t extent) {
 }
 
 bool DeviceState::InsertVersion(Replica& replica, const ChunkKey& key, uint32_t block, Item* item) {
-  const auto [found, created] = replica.chunks.try_emplace(key, &pool_);
+  const auto [found, created] = replica.chunks.try_emplace(key, &pool_, &homes_);
   Chunk& chunk = found->second;
   if (created) {
     chunk.born = CoversExtents(item->kind) ? replica.facts.started_epoch : item->key.id.epoch;
@@ -153,9 +154,7 @@ void DeviceState::EraseVersion(Replica& replica, const ChunkKey& key, VersionKey
 void DeviceState::EraseChunkIfEmpty(Replica& replica, const ChunkKey& key) {
   const auto chunk = replica.chunks.find(key);
   if (chunk == replica.chunks.end() || !chunk->second.versions.empty()) return;
-  for (const Home& home : chunk->second.homes) {
-    if (home.place != kNoPlace) return;
-  }
+  if (!chunk->second.places.empty()) return;
   CHECK_EQ(chunk->second.claimed, 0u);
   replica.chunks.erase(chunk);
 }
@@ -211,50 +210,71 @@ void DeviceState::Place(Item* item, uint64_t position) {
   CHECK(by_position_.emplace(std::pair(position, item->number), item).second);
 }
 
-void DeviceState::SetHome(Replica& replica, const ChunkKey& key, const Home& home,
+void DeviceState::NoteBorn(const Chunk& chunk) {
+  if (chunk.places.empty()) return;
+  const uint32_t place = chunk.places.front().place;
+  if (homes_.at(place).born == chunk.born) return;
+  Home home = homes_.at(place);
+  home.born = chunk.born;
+  homes_.Set(place, home);
+}
+
+void DeviceState::SetHome(Replica& replica, const Home& home, uint32_t place,
                           std::span<const VersionKey> versions) {
+  CHECK_EQ(place == kNoPlace, home.present == 0);
   // The items go last: they are found through their versions.
   CHECK(emptied_.empty());
-  Chunk* chunk = &replica.chunks.at(key);
+  const ChunkKey key = home.key();
+  Chunk& chunk = replica.chunks.at(key);
   for (const VersionKey& version : versions) {
-    const auto found = chunk->versions.find(version);
-    CHECK(found != chunk->versions.end());
+    const auto found = chunk.versions.find(version);
+    CHECK(found != chunk.versions.end());
     const Item* item = found->second;
     CHECK(item->durable);
     EraseVersion(replica, key, version);
     if (item->versions == 0) emptied_.push_back(item->key);
   }
-  Home* old = chunk->FindHome(home.extent);
-  if (old == nullptr) {
-    const auto after =
-        std::find_if(chunk->homes.begin(), chunk->homes.end(),
-                     [&home](const Home& other) { return other.extent > home.extent; });
-    chunk->homes.insert(after, home);
-  } else {
-    if (old->place != kNoPlace && old->place != home.place) {
-      extents_.FreeAfterCheckpoint(old->place);
-    }
-    *old = home;
+  const uint32_t old = chunk.PlaceOf(home.extent);
+  if (old != place && old != kNoPlace) {
+    homes_.Clear(old);
+    extents_.FreeAfterCheckpoint(old);
+    std::erase_if(chunk.places, [old](const Chunk::Place& each) { return each.place == old; });
   }
-  UpdateClaim(*chunk, home.extent);
+  if (place == kNoPlace) {
+    chunk.born = std::max(chunk.born, home.modified);
+  } else {
+    homes_.Set(place, home);
+  }
+  if (place != old && place != kNoPlace) {
+    const auto after =
+        std::find_if(chunk.places.begin(), chunk.places.end(),
+                     [&home](const Chunk::Place& other) { return other.extent > home.extent; });
+    chunk.places.insert(after, {.extent = home.extent, .place = place});
+  }
+  NoteBorn(chunk);
+  UpdateClaim(chunk, home.extent);
   EraseChunkIfEmpty(replica, key);
   for (const ItemKey& item : emptied_) Remove(replica, item);
   emptied_.clear();
 }
 
-Chunk* DeviceState::InsertChunk(Replica& replica, const ChunkKey& key) {
-  const auto [found, created] = replica.chunks.try_emplace(key, &pool_);
-  return created ? &found->second : nullptr;
-}
-
-bool DeviceState::InsertHome(Replica& replica, const ChunkKey& key, const Home& home) {
-  if (home.extent >= kExtentsPerChunk) return false;
-  if ((home.place == kNoPlace) != (home.present == 0)) return false;
-  if (home.place != kNoPlace && !extents_.Claim(home.place)) return false;
-  Chunk& chunk = replica.chunks.try_emplace(key, &pool_).first->second;
-  if (!chunk.homes.empty() && chunk.homes.back().extent >= home.extent) return false;
-  chunk.homes.push_back(home);
-  return true;
+bool DeviceState::InsertHomes() {
+  return homes_.ForEach([this](uint32_t place, const Home& home) {
+    Replica* replica = Find(home.slice);
+    if (replica == nullptr || place >= extents_.total()) return false;
+    if (home.extent >= kExtentsPerChunk || !extents_.Claim(place)) return false;
+    Chunk& chunk = replica->chunks.try_emplace(home.key(), &pool_, &homes_).first->second;
+    const auto after =
+        std::find_if(chunk.places.begin(), chunk.places.end(),
+                     [&home](const Chunk::Place& other) { return other.extent >= home.extent; });
+    if (after != chunk.places.end() && after->extent == home.extent) {
+      return PLANTED_BUG("S6-extent-with-two-homes");
+    }
+    chunk.places.insert(after, {.extent = home.extent, .place = place});
+    chunk.born = std::max(chunk.born, home.born);
+    UpdateClaim(chunk, home.extent);
+    return true;
+  });
 }
 
 }  // namespace gabion::store

@@ -63,25 +63,30 @@ void DeviceState::Check() const {
       CHECK(data_versions == chunk.data_versions);
       uint32_t claimed = 0;
       for (uint32_t extent = 0; extent < kExtentsPerChunk; ++extent) {
-        const Home* home = chunk.FindHome(extent);
-        const bool homeless = home == nullptr || home->place == kNoPlace;
+        const bool homeless = chunk.PlaceOf(extent) == kNoPlace;
         if (homeless && data_versions[extent] > 0) claimed |= 1u << extent;
       }
       CHECK_EQ(claimed, chunk.claimed);
       claims += static_cast<uint64_t>(std::popcount(claimed));
-      for (const Home& home : chunk.homes) {
-        CHECK_EQ(home.place == kNoPlace, home.present == 0);
-        if (home.place == kNoPlace) continue;
-        CHECK(extents_.used(home.place));
-        CHECK(!owned[home.place]) << "extent with two owners: " << home.place;
-        owned[home.place] = true;
+      CHECK(!chunk.places.empty() || !chunk.versions.empty());
+      for (const Chunk::Place& each : chunk.places) {
+        const Home& home = homes_.at(each.place);
+        CHECK(home.slice == slice && home.key() == key && home.extent == each.extent);
+        CHECK(home.present != 0);
+        CHECK(extents_.used(each.place));
+        CHECK(!owned[each.place]) << "extent with two owners: " << each.place;
+        owned[each.place] = true;
         ++homes;
       }
+      if (!chunk.places.empty()) CHECK(homes_.at(chunk.places.front().place).born == chunk.born);
     }
     CHECK_EQ(versions, 0u);
   }
   CHECK_EQ(claims, claims_);
   CHECK_EQ(items, by_position_.size());
+  uint64_t records = 0;
+  homes_.ForEach([&records](uint32_t, const Home&) { return ++records > 0; });
+  CHECK_EQ(homes, records);
   CHECK_LE(homes + extents_.pending() + extents_.free(), extents_.total());
 }
 
@@ -97,11 +102,7 @@ void StoreImpl::CheckInvariants(bool everything) const {
   // S6: every extent is free, a home, waiting for a checkpoint, or on its way to become a home.
   uint64_t homes = 0;
   for (const auto& [slice, replica] : state_.replicas()) {
-    for (const auto& [key, chunk] : replica->chunks) {
-      homes += static_cast<uint64_t>(
-          std::count_if(chunk.homes.begin(), chunk.homes.end(),
-                        [](const Home& home) { return home.place != kNoPlace; }));
-    }
+    for (const auto& [key, chunk] : replica->chunks) homes += chunk.places.size();
   }
   const ExtentTable& extents = state_.extents();
   CHECK_EQ(homes + extents.pending() + extents.free() + destager_.in_transit(), extents.total());
@@ -163,9 +164,11 @@ uint64_t StoreImpl::StateHash() const {
       add(key.vtree.value());
       add(key.version.value());
       add(key.chunk);
-      for (const Home& home : chunk.homes) {
+      add(chunk.born.value());
+      for (const Chunk::Place& each : chunk.places) {
+        const Home& home = state_.homes().at(each.place);
         add(home.extent);
-        add(home.place);
+        add(each.place);
         add(home.present);
         add(home.modified.value());
         for (const uint32_t crc : home.crc) add(crc);

@@ -166,7 +166,9 @@ class Checker {
         Found(Health::kDamaged, absl::StrFormat("slice %s needs resync", ToString(slice)));
       }
       for (const auto& [key, chunk] : replica->chunks) {
-        for (const Home& home : chunk.homes) CheckHome(slice, key, home);
+        for (const Chunk::Place& home : chunk.places) {
+          CheckHome(slice, key, state.homes().at(home.place), home.place);
+        }
       }
       for (const auto& [key, item] : replica->items) {
         CheckItem(*item, replica->chunks.at(item->chunk()));
@@ -174,10 +176,9 @@ class Checker {
     }
   }
 
-  void CheckHome(SliceId slice, const ChunkKey& key, const Home& home) {
-    if (home.place == kNoPlace) return;
+  void CheckHome(SliceId slice, const ChunkKey& key, const Home& home, uint32_t place) {
     std::array<std::byte, kExtentBytes>& bytes = extent_;
-    const uint64_t offset = geometry_.extent_offset(home.place);
+    const uint64_t offset = geometry_.extent_offset(place);
     const bool readable = reader_(offset, bytes);
     for (uint32_t i = 0; i < kBlocksPerExtent; ++i) {
       if ((home.present >> i & 1u) == 0) continue;
@@ -395,14 +396,10 @@ void DumpChunk(const DeviceState& state, const Geometry& geometry, const DumpOpt
   }
   print(absl::StrFormat("%s: born in epoch %s\n", NameOf(wanted.slice, wanted.key),
                         ToString(chunk->born)));
-  for (const Home& home : chunk->homes) {
-    if (home.place == kNoPlace) {
-      print(absl::StrFormat("  extent %d: zeroes, modified in epoch %s\n", home.extent,
-                            ToString(home.modified)));
-      continue;
-    }
+  for (const Chunk::Place& each : chunk->places) {
+    const Home& home = state.homes().at(each.place);
     print(absl::StrFormat("  extent %d: home %d at %d, present %04x, modified in epoch %s\n",
-                          home.extent, home.place, geometry.extent_offset(home.place), home.present,
+                          home.extent, each.place, geometry.extent_offset(each.place), home.present,
                           ToString(home.modified)));
     for (uint32_t i = 0; i < kBlocksPerExtent; ++i) {
       if ((home.present >> i & 1u) == 0) continue;

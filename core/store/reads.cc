@@ -64,7 +64,8 @@ void Reads::Resolve(Operation& operation) {
       continue;
     }
     const uint32_t within = block % kBlocksPerExtent;
-    const Home* home = chunk == nullptr ? nullptr : chunk->FindHome(block / kBlocksPerExtent);
+    const uint32_t place = chunk == nullptr ? kNoPlace : chunk->PlaceOf(block / kBlocksPerExtent);
+    const Home* home = place == kNoPlace ? nullptr : &state_->homes().at(place);
     if (home == nullptr || (home->present >> within & 1u) == 0) {
       std::memset(Writable(operation.target, i), 0, kBlockBytes);
       continue;
@@ -72,7 +73,7 @@ void Reads::Resolve(Operation& operation) {
     operation.from_disk.push_back(
         {.index = i,
          .crc = BindCrc(home->crc[within], range.key, block),
-         .offset_bytes = geometry_.extent_offset(home->place) + uint64_t{within} * kBlockBytes});
+         .offset_bytes = geometry_.extent_offset(place) + uint64_t{within} * kBlockBytes});
   }
 }
 

@@ -62,6 +62,13 @@ void Recovery::Fail(std::string reason) {
   checkpoint_ = {};
 }
 
+void Recovery::FailDamaged(const char* what) {
+  Fail(
+      absl::StrFormat("%s is damaged: its replicas must be rebuilt from their other copies, onto "
+                      "the device after a forced format",
+                      what));
+}
+
 void Recovery::StartFormat(const Now& now, const DeviceInfo& info, const Identity& identity,
                            bool force) {
   info_ = info;
@@ -133,14 +140,17 @@ bool Recovery::Advance(DiskTag tag, Effects& effects) {
       return true;
     }
     case Phase::kWritingCheckpoint: {
-      state_->Reset(superblock_.extents_total);
+      state_->Reset(superblock_.geometry(), superblock_.log_key);
       std::vector<std::byte> content;
       EncodeState(*state_, &content);
+      ByteWriter writer(&content);
+      state_->homes().EncodeRoot(writer);
       superblock_.checkpoint_bytes = content.size();
       superblock_.checkpoint_crc = Crc32c(content);
-      Slice block = options_.pool->Allocate(kBlockBytes);
+      const auto bytes = static_cast<uint32_t>(RoundUp(content.size(), kBlockBytes));
+      Slice block = options_.pool->Allocate(bytes);
       if (block.empty()) return false;
-      std::memset(block.mutable_span().data(), 0, kBlockBytes);
+      std::memset(block.mutable_span().data(), 0, bytes);
       std::memcpy(block.mutable_span().data(), content.data(), content.size());
       effects.Write(options_.device, superblock_.geometry().area_offset(0), std::span(&block, 1),
                     tag);
@@ -167,6 +177,8 @@ bool Recovery::Advance(DiskTag tag, Effects& effects) {
               std::min<uint64_t>(superblock_.checkpoint_bytes - checkpoint_.size(), kIoBytesMax),
               kBlockBytes),
           tag, effects);
+    case Phase::kReadHomes:
+      return Read(homes_->offset_bytes, homes_->length_bytes, tag, effects);
     case Phase::kReplayingLog:
     case Phase::kSearchingProof: {
       const Geometry geometry = superblock_.geometry();
@@ -220,6 +232,9 @@ void Recovery::OnDiskDone(DiskStatus status) {
       return;
     case Phase::kReadCheckpoint:
       OnCheckpointPiece();
+      return;
+    case Phase::kReadHomes:
+      OnHomes();
       return;
     case Phase::kReplayingLog:
       Replay();
@@ -277,7 +292,7 @@ void Recovery::OnSuperblocks() {
     Fail("the superblock contradicts itself");
     return;
   }
-  state_->Reset(superblock_.extents_total);
+  state_->Reset(superblock_.geometry(), superblock_.log_key);
   checkpoint_.clear();
   phase_ = Phase::kReadCheckpoint;
   if (!identity_.incarnation.valid()) return;
@@ -310,9 +325,25 @@ void Recovery::OnCheckpointPiece() {
                     DecodeState(checkpoint_, *state_) && PlacesMakeSense(*state_, superblock_);
   checkpoint_ = {};
   if (!good) {
-    Fail(
-        "the checkpoint is damaged: its replicas must be rebuilt from their other copies, onto the "
-        "device after a forced format");
+    FailDamaged("the checkpoint");
+    return;
+  }
+  homes_ = state_->homes().NextRead();
+  phase_ = Phase::kReadHomes;
+  if (!homes_) OnHomes();
+}
+
+void Recovery::OnHomes() {
+  if (homes_) {
+    if (!state_->homes().OnRead(*homes_, buffer_.span().first(homes_->length_bytes))) {
+      FailDamaged("the table of homes");
+      return;
+    }
+    homes_ = state_->homes().NextRead();
+    if (homes_) return;
+  }
+  if (!state_->InsertHomes()) {
+    FailDamaged("the table of homes");
     return;
   }
   BecomeReplaying();

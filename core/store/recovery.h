@@ -1,9 +1,8 @@
 // Format and recovery: from the bytes of a device to a state, or to a reason why not.
 //
 //   Format:   [ReadHead] -> Zeroing -> WritingCheckpoint -> FlushingFormat -> then as Open
-//   Open:     Flushing -> ReadSuperblocks -> Marking -> ReadCheckpoint -> ReplayingLog [->
-//   SearchingProof]
-//             -> RaisingGeneration -> Done
+//   Open:     Flushing -> ReadSuperblocks -> Marking -> ReadCheckpoint -> ReadHomes
+//             -> ReplayingLog [-> SearchingProof] -> RaisingGeneration -> Done
 //
 // Nothing is written to a device before its superblocks have been found to be this store's own.
 #pragma once
@@ -32,6 +31,7 @@ class Recovery {
     kReadSuperblocks,
     kMarking,
     kReadCheckpoint,
+    kReadHomes,
     kReplayingLog,
     kSearchingProof,
     kRaisingGeneration,
@@ -63,11 +63,13 @@ class Recovery {
 
  private:
   void Fail(std::string reason);
+  void FailDamaged(const char* what);
   bool Read(uint64_t offset_bytes, uint64_t length_bytes, DiskTag tag, Effects& effects);
 
   void OnHead();
   void OnSuperblocks();
   void OnCheckpointPiece();
+  void OnHomes();
   void BecomeReplaying();
   // Takes batches until it wants bytes that the buffer does not hold, or the log ends.
   void Replay();
@@ -96,6 +98,7 @@ class Recovery {
 
   Slice buffer_;
   std::vector<std::byte> checkpoint_;
+  std::optional<HomeTable::Range> homes_;  // that are being read; nothing: all were
 
   // The log: what the buffer holds, and where the next read begins.
   uint64_t buffer_position_ = 0;

@@ -11,16 +11,12 @@ namespace gabion::store {
 
 namespace {
 
-constexpr uint32_t kCountMax = UINT32_MAX;
-
 // The extents in whose index the item still is; the others are in their homes.
-uint16_t LiveExtents(const Replica& replica, const Item& item) {
-  const auto chunk = replica.chunks.find(item.chunk());
-  if (chunk == replica.chunks.end()) return 0;
+uint16_t LiveExtents(const Chunk& chunk, const Item& item) {
   uint32_t live = 0;
   for (uint32_t block = item.header.first_block; block < item.end_block();
        block = (block / kBlocksPerExtent + 1) * kBlocksPerExtent) {
-    if (chunk->second.versions.contains(VersionKey{block, item.key})) {
+    if (chunk.versions.contains(VersionKey{block, item.key})) {
       live |= 1u << (block / kBlocksPerExtent);
     }
   }
@@ -29,6 +25,7 @@ uint16_t LiveExtents(const Replica& replica, const Item& item) {
 
 void WriteItem(ByteWriter& writer, const Replica& replica, const Item& item) {
   CHECK(item.position != 0) << "an item outside the log is in a checkpoint";
+  const Chunk& chunk = replica.chunks.at(item.chunk());
   writer.U8(static_cast<uint8_t>(item.kind));
   WriteEntryId(writer, item.key.id);
   writer.U64(item.key.serial);
@@ -36,7 +33,8 @@ void WriteItem(ByteWriter& writer, const Replica& replica, const Item& item) {
   writer.U16(item.present);
   writer.Of(item.modified_epoch);
   writer.U64(item.position);
-  writer.U16(LiveExtents(replica, item));
+  writer.U16(LiveExtents(chunk, item));
+  writer.Of(chunk.born);
   writer.U16(static_cast<uint16_t>(item.crc.size()));
   for (const uint32_t crc : item.crc) writer.U32(crc);
 }
@@ -71,6 +69,7 @@ bool ReadItem(ByteReader& reader, SliceId slice, Replica& replica, DeviceState& 
   item->modified_epoch = reader.As<Epoch>();
   const uint64_t position = reader.U64();
   const uint16_t live = reader.U16();
+  const auto born = reader.As<Epoch>();
   const uint16_t blocks = reader.U16();
   for (uint32_t i = 0; i < blocks && reader.ok(); ++i) item->crc.push_back(reader.U32());
   if (!reader.ok() || position == 0 || item->end_block() > kBlocksPerChunk) return false;
@@ -88,44 +87,9 @@ bool ReadItem(ByteReader& reader, SliceId slice, Replica& replica, DeviceState& 
     if ((live >> (block / kBlocksPerExtent) & 1u) == 0) continue;
     if (!state.InsertVersion(replica, raw->chunk(), block, raw)) return false;
   }
+  if (raw->versions == 0) return false;
+  replica.chunks.at(raw->chunk()).born = born;
   state.Place(raw, position);
-  return raw->versions > 0;
-}
-
-void WriteChunk(ByteWriter& writer, const ChunkKey& key, const Chunk& chunk) {
-  WriteKey(writer, key);
-  writer.Of(chunk.born);
-  writer.U8(static_cast<uint8_t>(chunk.homes.size()));
-  for (const Home& home : chunk.homes) {
-    writer.U8(static_cast<uint8_t>(home.extent));
-    writer.U32(home.place);
-    writer.U16(home.present);
-    writer.Of(home.modified);
-    for (uint32_t i = 0; i < kBlocksPerExtent; ++i) {
-      if ((home.present >> i & 1u) != 0) writer.U32(home.crc[i]);
-    }
-  }
-}
-
-bool ReadChunk(ByteReader& reader, Replica& replica, DeviceState& state) {
-  const ChunkKey key = ReadKey(reader);
-  const auto born = reader.As<Epoch>();
-  const uint8_t homes = reader.U8();
-  if (!reader.ok()) return false;
-  Chunk* chunk = state.InsertChunk(replica, key);
-  if (chunk == nullptr) return false;
-  chunk->born = born;
-  for (uint32_t i = 0; i < homes; ++i) {
-    Home home;
-    home.extent = reader.U8();
-    home.place = reader.U32();
-    home.present = reader.U16();
-    home.modified = reader.As<Epoch>();
-    for (uint32_t block = 0; block < kBlocksPerExtent; ++block) {
-      if ((home.present >> block & 1u) != 0) home.crc[block] = reader.U32();
-    }
-    if (!reader.ok() || !state.InsertHome(replica, key, home)) return false;
-  }
   return true;
 }
 
@@ -176,9 +140,6 @@ void WriteReplica(ByteWriter& writer, SliceId slice, const Replica& replica) {
   writer.U64(replica.next_serial);
   WriteHistory(writer, facts.history);
   WriteRequests(writer, replica.requests);
-  CHECK_LT(replica.chunks.size(), kCountMax);
-  writer.U32(static_cast<uint32_t>(replica.chunks.size()));
-  for (const auto& [key, chunk] : replica.chunks) WriteChunk(writer, key, chunk);
   writer.U32(static_cast<uint32_t>(replica.items.size()));
   for (const auto& [key, item] : replica.items) WriteItem(writer, replica, *item);
 }
@@ -202,10 +163,6 @@ bool ReadReplica(ByteReader& reader, DeviceState& state) {
   replica->next_serial = reader.U64();
   facts.history = ReadHistory(reader);
   ReadRequests(reader, replica->requests);
-  const uint32_t chunks = reader.U32();
-  for (uint32_t i = 0; i < chunks; ++i) {
-    if (!ReadChunk(reader, *replica, state)) return false;
-  }
   const uint32_t items = reader.U32();
   for (uint32_t i = 0; i < items; ++i) {
     if (!ReadItem(reader, slice, *replica, state)) return false;
@@ -228,7 +185,7 @@ bool DecodeState(std::span<const std::byte> bytes, DeviceState& state) {
   for (uint32_t i = 0; i < replicas; ++i) {
     if (!ReadReplica(reader, state)) return false;
   }
-  return reader.done();
+  return state.homes().DecodeRoot(reader) && reader.done();
 }
 
 }  // namespace gabion::store

@@ -14,10 +14,11 @@ EntryId Replica::CommittedUpTo() const {
   return std::min(std::max(facts.commit_point, start), facts.last_durable);
 }
 
-void DeviceState::Reset(uint32_t extents_total) {
+void DeviceState::Reset(const Geometry& geometry, uint64_t log_key) {
   replicas_.clear();
   by_position_.clear();
-  extents_.Reset(extents_total);
+  extents_.Reset(geometry.extents_total);
+  homes_.Reset(geometry, log_key);
   claims_ = 0;
 }
 
@@ -257,8 +258,9 @@ bool DeviceState::DropSlice(SliceId slice) {
   for (const ItemKey& key : keys) Remove(replica, key);
   for (const auto& [key, chunk] : replica.chunks) {
     CHECK(chunk.versions.empty());
-    for (const Home& home : chunk.homes) {
-      if (home.place != kNoPlace) extents_.FreeAfterCheckpoint(home.place);
+    for (const Chunk::Place& home : chunk.places) {
+      homes_.Clear(home.place);
+      extents_.FreeAfterCheckpoint(home.place);
     }
   }
   replicas_.erase(found);

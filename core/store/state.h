@@ -21,6 +21,7 @@
 #include "core/base/ids.h"
 #include "core/base/node_pool.h"
 #include "core/store/extents.h"
+#include "core/store/home_table.h"
 #include "core/store/layout.h"
 #include "core/store/requests.h"
 #include "core/store/store.h"
@@ -83,29 +84,25 @@ struct VersionKey {
   auto operator<=>(const VersionKey&) const = default;
 };
 
-inline constexpr uint32_t kNoPlace = UINT32_MAX;
-
-// An extent's content outside the log.
-struct Home {
-  uint32_t extent = 0;
-  uint32_t place = kNoPlace;  // none: nothing is present
-  uint16_t present = 0;
-  Epoch modified;
-  std::array<uint32_t, kBlocksPerExtent> crc{};  // bound to their blocks (S4)
-};
-
 struct Chunk {
-  explicit Chunk(NodePool* pool) : versions(PoolAllocator<uint8_t>(pool)) {}
+  struct Place {
+    uint32_t extent = 0;
+    uint32_t place = 0;
+  };
 
-  // When it came into being, as far as known: extents without a home of their own count as modified
-  // then, because their absence may be the news.
+  Chunk(NodePool* pool, const HomeTable* table)
+      : table(table), versions(PoolAllocator<uint8_t>(pool)) {}
+
+  const HomeTable* table;
+  // When it came into being, as far as known, or lost an extent's data last: extents without a home
+  // count as modified then, because their absence may be the news.
   Epoch born;
   PoolMap<VersionKey, Item*> versions;
-  std::vector<Home> homes;                                 // by extent
+  std::vector<Place> places;                               // of homes, by extent
   std::array<uint32_t, kExtentsPerChunk> data_versions{};  // versions that need an extent
   uint16_t claimed = 0;                                    // extents that the log will newly take
 
-  Home* FindHome(uint32_t extent);
+  uint32_t PlaceOf(uint32_t extent) const;  // kNoPlace: it has no home
   const Home* FindHome(uint32_t extent) const;
   // The newest version of a block; null: none in the log.
   const Item* Newest(uint32_t block) const;
@@ -150,7 +147,7 @@ class DeviceState {
   DeviceState(const DeviceState&) = delete;
   DeviceState& operator=(const DeviceState&) = delete;
 
-  void Reset(uint32_t extents_total);
+  void Reset(const Geometry& geometry, uint64_t log_key);
 
   // ---- Records. False, or null: the record does not fit the state; nothing changed.
   Item* AddEntry(SliceId slice, const wire::EntryHeader& entry, std::span<const uint32_t> crc);
@@ -176,23 +173,25 @@ class DeviceState {
   void SweepOrphans();    // frees those that the queue forgot
 
   // ---- Destaging.
-  // Replaces the home of an extent and forgets the `versions` that it now contains.
-  void SetHome(Replica& replica, const ChunkKey& key, const Home& home,
+  // Replaces the home of an extent, which is at `place` (kNoPlace: it has no data any more), and
+  // forgets the `versions` that it now contains.
+  void SetHome(Replica& replica, const Home& home, uint32_t place,
                std::span<const VersionKey> versions);
 
   // ---- Checkpoint.
   Replica* CreateReplica(SliceId slice);
   ItemPtr NewItem() { return MakePooled<Item>(&pool_, &pool_); }
   bool InsertItem(Replica& replica, ItemPtr item, bool with_versions);
-  // Null when it is there already.
-  Chunk* InsertChunk(Replica& replica, const ChunkKey& key);
+  // Gives every home of the table to its chunk. False: two claim one extent, or a slice is unknown.
+  bool InsertHomes();
   bool InsertVersion(Replica& replica, const ChunkKey& key, uint32_t block, Item* item);
-  bool InsertHome(Replica& replica, const ChunkKey& key, const Home& home);
 
   Replica* Find(SliceId slice);
   const Replica* Find(SliceId slice) const;
   const absl::btree_map<SliceId, std::unique_ptr<Replica>>& replicas() const { return replicas_; }
   absl::btree_map<SliceId, std::unique_ptr<Replica>>& replicas() { return replicas_; }
+  HomeTable& homes() { return homes_; }
+  const HomeTable& homes() const { return homes_; }
   ExtentTable& extents() { return extents_; }
   const ExtentTable& extents() const { return extents_; }
   // Extents that the log will take when it is destaged.
@@ -210,11 +209,14 @@ class DeviceState {
   void RenameItem(Replica& replica, ItemKey from, ItemKey to);
   void EraseVersion(Replica& replica, const ChunkKey& key, VersionKey version);
   void UpdateClaim(Chunk& chunk, uint32_t extent);
+  // The chunk's first home says when it was born.
+  void NoteBorn(const Chunk& chunk);
   void EraseChunkIfEmpty(Replica& replica, const ChunkKey& key);
 
   NodePool pool_;  // outlives all that follows
   absl::btree_map<SliceId, std::unique_ptr<Replica>> replicas_;
   ExtentTable extents_;
+  HomeTable homes_;
   ItemsByPosition by_position_{PoolAllocator<uint8_t>(&pool_)};
   std::vector<ItemPtr> orphans_;
   std::vector<ItemKey> emptied_;  // of one SetHome; keeps its memory

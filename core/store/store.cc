@@ -179,8 +179,7 @@ uint32_t Store::ExtentsNeeded(SliceId slice, const wire::EntryHeader& entry) con
   if (chunk == nullptr) return last - first + 1;
   uint32_t needed = 0;
   for (uint32_t extent = first; extent <= last; ++extent) {
-    const Home* home = chunk->FindHome(extent);
-    const bool has_home = home != nullptr && home->place != kNoPlace;
+    const bool has_home = chunk->PlaceOf(extent) != kNoPlace;
     if (!has_home && (chunk->claimed >> extent & 1u) == 0) ++needed;
   }
   return needed;

@@ -407,10 +407,12 @@ class Run {
     std::map<std::string, World> matching;
     for (const Model& each : models_) {
       for (const World& world : each.worlds) {
-        if (Equal(world, &why)) matching.emplace(Fingerprint(world), world);
+        std::string reason;
+        if (Equal(world, &reason)) matching.emplace(Fingerprint(world), world);
+        if (!why.ends_with(reason)) why += "; or " + reason;
       }
     }
-    if (matching.empty()) RC_FAIL(why);
+    if (matching.empty()) RC_FAIL("finds none of what it may be: " + why);
     first_ = 0;
     models_.assign(1, Model());
     model().worlds.clear();

@@ -78,16 +78,32 @@ void CopyBytes(const TestDisk& from, TestDisk& to, uint64_t offset_bytes, uint64
   to.Overwrite(offset_bytes, from.Content(offset_bytes, length_bytes));
 }
 
+// The homes that a checkpoint names.
+void ReadHomes(const TestDisk& disk, HomeTable& homes) {
+  while (const std::optional<HomeTable::Range> range = homes.NextRead()) {
+    ASSERT_TRUE(homes.OnRead(*range, disk.Content(range->offset_bytes, range->length_bytes)));
+  }
+}
+
 // Replaces the checkpoint of a closed store by a changed one, with all checksums right.
 void ForgeCheckpoint(TestDisk& disk, const std::function<void(DeviceState&)>& change) {
   Superblock superblock = *DecodeSuperblock(disk.Content(0, kBlockBytes));
   const uint64_t at = superblock.geometry().area_offset(superblock.checkpoint_area);
   DeviceState state;
-  state.Reset(superblock.extents_total);
+  state.Reset(superblock.geometry(), superblock.log_key);
   ASSERT_TRUE(DecodeState(disk.Content(at, superblock.checkpoint_bytes), state));
+  ReadHomes(disk, state.homes());
+  ASSERT_TRUE(state.InsertHomes());
   change(state);
   std::vector<std::byte> content;
   EncodeState(state, &content);
+  state.homes().BeginCheckpoint(superblock.checkpoint_number);
+  std::vector<std::byte> page(kBlockBytes);
+  while (const std::optional<uint64_t> offset = state.homes().NextToWrite(page)) {
+    disk.Overwrite(*offset, page);
+  }
+  ByteWriter writer(&content);
+  state.homes().EncodeRoot(writer);
   disk.Overwrite(at, content);
   superblock.checkpoint_bytes = content.size();
   superblock.checkpoint_crc = Crc32c(content);
@@ -292,7 +308,13 @@ TEST(StoreRules, ABlockThatMetadataTakesForAnotherIsNoticed) {
   ASSERT_TRUE(test.Close());
   ForgeCheckpoint(test.disk(), [](DeviceState& state) {
     Replica& replica = *state.Find(kSlice);
-    std::swap(replica.chunks.at(TestKey(3)).homes, replica.chunks.at(TestKey(4)).homes);
+    const uint32_t three = replica.chunks.at(TestKey(3)).PlaceOf(0);
+    const uint32_t four = replica.chunks.at(TestKey(4)).PlaceOf(0);
+    Home moved = state.homes().at(three);
+    Home other = state.homes().at(four);
+    std::swap(moved.chunk, other.chunk);
+    state.homes().Set(three, moved);
+    state.homes().Set(four, other);
     Item& one = *replica.items.at({Entry(1, 3), 0});
     Item& two = *replica.items.at({Entry(1, 4), 0});
     std::swap(one.crc, two.crc);
@@ -318,6 +340,30 @@ TEST(StoreRules, ChecksumsLeaveTheStoreAsTheyCame) {
     EXPECT_EQ(crc, TestStore::Crcs(test.Data(100, 3)));
     Reopen(test);
   }
+}
+
+// What names a page has its checksum, so an old page in the place of a new one is seen, too.
+TEST(StoreRules, AStaleOrRottenPageOfHomesIsNoCheckpoint) {
+  TestStore base(kOptions);
+  FormatAndStart(base);
+  const Geometry geometry = *ComputeGeometry(base.disk().info().size_bytes, 4 << 20);
+  for (uint64_t seq = 1; seq <= 3; ++seq) {
+    AppendBlocks(base, seq, static_cast<uint32_t>(seq), 0, 2, 100 * seq);
+    BringHome(base);
+  }
+  ASSERT_TRUE(base.Close());
+  const uint64_t slots[] = {geometry.pages_offset(), geometry.pages_offset() + kBlockBytes};
+  int refused = 0;
+  for (const uint64_t slot : slots) {
+    TestStore rotten(kOptions, base.disk());
+    rotten.disk().FlipBit((slot + 300) * 8);
+    refused += rotten.Open() ? 0 : 1;
+    TestStore stale(kOptions, base.disk());
+    const uint64_t other = slot == slots[0] ? slots[1] : slots[0];
+    stale.disk().Overwrite(slot, base.disk().Content(other, kBlockBytes));
+    refused += stale.Open() ? 0 : 1;
+  }
+  EXPECT_EQ(refused, 2) << "the slot that counts, rotten and stale; the other one does not matter";
 }
 
 // ---- S5, S6
@@ -357,7 +403,7 @@ TEST(StoreRules, AFullDeviceKeepsItsReserveAndGivesSpaceBack) {
   EXPECT_EQ(test.store().capacity().extents_free, 16u);
 }
 
-TEST(StoreRules, AnExtentWithTwoOwnersIsNoCheckpoint) {
+TEST(StoreRules, AnExtentWithTwoHomesIsNoCheckpoint) {
   TestStore test(kOptions);
   FormatAndStart(test);
   AppendBlocks(test, 1, 3, 0, 2, 100);
@@ -366,11 +412,14 @@ TEST(StoreRules, AnExtentWithTwoOwnersIsNoCheckpoint) {
   ASSERT_TRUE(test.Close());
   ForgeCheckpoint(test.disk(), [](DeviceState& state) {
     Replica& replica = *state.Find(kSlice);
-    replica.chunks.at(TestKey(3)).homes[0].place = replica.chunks.at(TestKey(4)).homes[0].place;
+    const uint32_t place = replica.chunks.at(TestKey(4)).PlaceOf(0);
+    Home home = state.homes().at(place);
+    home.chunk = 3;
+    state.homes().Set(place, home);
   });
   test.NewProcess();
   EXPECT_FALSE(test.Open());
-  EXPECT_NE(test.store().error().find("checkpoint"), std::string::npos) << test.store().error();
+  EXPECT_NE(test.store().error().find("table of homes"), std::string::npos) << test.store().error();
 }
 
 // Two extents' worth of entries in chunk 0, committed, and a round that has begun to bring them

@@ -37,19 +37,21 @@ std::optional<Geometry> ComputeGeometry(uint64_t device_bytes, uint64_t log_byte
   }
   log_bytes = RoundDown(log_bytes, kExtentBytes);
   if (log_bytes < kLogBytesMin) return std::nullopt;
-  // An extent takes at most 128 bytes of a checkpoint with its share of a chunk, a block in the log
-  // at most an eighth of its size; the rest is for slices and request ids.
-  const uint64_t extents_max = device_bytes / kExtentBytes;
-  const uint64_t area_bytes =
-      RoundUp(extents_max * 160 + log_bytes / 8 + (512 << 10), kExtentBytes);
-  const uint64_t overhead = kHeadBytes + 2 * area_bytes + log_bytes;
+  // A block in the log takes at most an eighth of its size in a checkpoint; the rest is for slices
+  // and request ids, of which a larger device has more.
+  constexpr uint64_t kExtentsMax = 0xfffffff0u;
+  Geometry geometry{.device_bytes = device_bytes};
+  geometry.log_bytes = log_bytes;
+  geometry.extents_total =
+      static_cast<uint32_t>(std::min(device_bytes / kExtentBytes, kExtentsMax));
+  geometry.area_bytes =
+      RoundUp(uint64_t{geometry.extents_total} * 16 + log_bytes / 8 + (512 << 10), kExtentBytes);
+  // The table is as large as for a device without anything but extents, at first.
+  const uint64_t overhead = geometry.extents_offset();
   if (device_bytes < overhead + uint64_t{kExtentsMin} * kExtentBytes) return std::nullopt;
-  const uint64_t extents = (device_bytes - overhead) / kExtentBytes;
-  return Geometry{
-      .device_bytes = device_bytes,
-      .area_bytes = area_bytes,
-      .log_bytes = log_bytes,
-      .extents_total = static_cast<uint32_t>(extents < 0xfffffff0u ? extents : 0xfffffff0u)};
+  geometry.extents_total =
+      static_cast<uint32_t>(std::min((device_bytes - overhead) / kExtentBytes, kExtentsMax));
+  return geometry;
 }
 
 void EncodeSuperblock(const Superblock& superblock, std::span<std::byte> block) {
