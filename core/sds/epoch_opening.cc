@@ -219,6 +219,7 @@ void Primary::AdvanceFetch(Context& ctx) {
     BeginStart(ctx);
     return;
   }
+  if (secondary_.state == Follower::State::kStopped) return;  // only a newer epoch goes on
   const ConnId conn = ctx.node.peers.Conn(secondary_.member);
   if (conn != secondary_.conn) {
     secondary_.conn = conn;

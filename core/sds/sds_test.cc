@@ -327,6 +327,34 @@ TEST(Sds, ACopyThatWasAwayGetsOnlyWhatChanged) {
   EXPECT_EQ(cluster.StampOf(cluster.Read(other, {.offset_bytes = 0})), 1);
 }
 
+// Each refusal had eight questions as its answer, at once (seed 616000169).
+TEST(Sds, ARefusedFetchIsNotAskedForAgain) {
+  TestCluster cluster(2);
+  cluster.Configure(0, 1);
+  cluster.Run(milliseconds(300));
+  const ConnId client = cluster.Client(0);
+  EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 1, {})), Status::kOk);
+  cluster.CutPeers(1, true);
+  for (uint32_t i = 1; i < 4; ++i) cluster.Write(client, 2, {.offset_bytes = i * 4096});
+  uint32_t asked = 0;
+  cluster.Tamper([&](wire::Message& message) {
+    if (std::holds_alternative<wire::FetchEntry>(message.body)) ++asked;
+    if (auto* reply = std::get_if<wire::FetchReply>(&message.body)) {
+      message = {.body = wire::FetchReply{.pair = reply->pair, .status = Status::kWrongEpoch},
+                 .payload = {}};
+    }
+    return asked < 1000;
+  });
+  cluster.Configure(1, 0);
+  cluster.CutPeers(1, false);
+  cluster.Run(milliseconds(300));
+  EXPECT_EQ(asked, 3u) << cluster.Dump();
+  cluster.Tamper({});
+  cluster.Configure(1, 0);
+  cluster.Run(milliseconds(300));
+  EXPECT_EQ(cluster.StampOf(cluster.Read(cluster.Client(1), {.offset_bytes = 8192})), 2);
+}
+
 TEST(Sds, AReleasedPrimaryServesNothingMore) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
