@@ -1,98 +1,148 @@
-// Space on both sides (R24).
-#include <gtest/gtest.h>
+// What the device of a follower promises, and to whom (R24).
+#include "core/sds/credits.h"
 
-#include "core/sds/test_cluster.h"
+#include <gtest/gtest.h>
 
 namespace gabion::sds {
 namespace {
 
 using std::chrono::milliseconds;
-using wire::Status;
-using Report = proto::SliceReport;
 
-ConnId Client(TestCluster& cluster, size_t node) {
-  const ConnId conn = cluster.Connect(node);
-  EXPECT_EQ(cluster.Greeted(conn), Status::kOk) << cluster.Dump();
-  return conn;
+constexpr uint64_t kMax = 512 << 10;  // of a log of 4 MiB
+constexpr CreditRoom kPlenty{.extents = 1000, .log_bytes = kMax, .log_bytes_max = kMax};
+constexpr SliceId kSlice{7};
+constexpr Instant kStart{std::chrono::seconds(5)};
+
+// An entry of one block in one extent.
+CreditsUsed Entry(const Promise& promise) {
+  return {.extents_used = promise.extents_used + 1,
+          .log_used = promise.log_used + 12288,
+          .extents_max = 1,
+          .log_bytes = 12288};
 }
 
-constexpr uint32_t kExtent = 64 << 10;
-constexpr uint32_t kChunk = 1 << 20;
-
-uint64_t WriteExtent(TestCluster& cluster, ConnId client, uint32_t extent, uint8_t stamp) {
-  const uint64_t tag = cluster.Write(
-      client, stamp,
-      {.offset_bytes = extent % 16 * kExtent, .length_bytes = kExtent, .chunk = extent / 16});
-  cluster.Run(milliseconds(2));
-  return tag;
+TEST(Credits, EverybodyHasAShareWhoeverCameFirst) {
+  DeviceCredits credits;
+  std::vector<Promise> promises(40);
+  for (size_t i = 0; i < promises.size(); ++i) credits.Join();
+  for (Promise& promise : promises) credits.TopUp(&promise, kPlenty);
+  for (const Promise& promise : promises) EXPECT_GE(promise.log_left(), kMax / 2 / 40);
+  EXPECT_LE(credits.log_promised(), kMax);
+  // Nobody is given more than there is, however often they ask.
+  for (int round = 0; round < 50; ++round) {
+    for (Promise& promise : promises) credits.TopUp(&promise, kPlenty);
+  }
+  EXPECT_LE(credits.log_promised(), kMax);
+  EXPECT_LE(credits.extents_promised(), 1000u);
 }
 
-bool LogHas(const TestCluster& cluster, std::string_view text) {
-  for (const std::string& line : cluster.log()) {
-    if (line.find(text) != std::string::npos) return true;
+TEST(Credits, WhatIsUsedMakesPlaceForTheNextPromise) {
+  DeviceCredits credits;
+  credits.Join();
+  Promise promise;
+  for (int i = 0; i < 1000; ++i) {
+    credits.TopUp(&promise, kPlenty);
+    const CreditsUsed used = Entry(promise);
+    ASSERT_EQ(DeviceCredits::Judge(promise, used), DeviceCredits::Cover::kCovered);
+    credits.Use(&promise, used);
+    EXPECT_EQ(credits.log_promised(), promise.log_left());
+    EXPECT_EQ(credits.extents_promised(), promise.extents_left());
   }
-  return false;
 }
 
-// One side has few extents. `full`: which.
-void FillAndEmpty(size_t full) {
-  std::vector<uint64_t> sizes(2, 96 << 20);
-  sizes[full] = 16 << 20;
-  TestCluster cluster(sizes);
-  cluster.Configure(0, 1);
-  cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
-  uint32_t written = 0;
-  for (; written < 128; ++written) {
-    const uint64_t tag = WriteExtent(cluster, client, written, 1);
-    if (cluster.StatusOf(tag) != Status::kOk) {
-      EXPECT_EQ(cluster.StatusOf(tag), Status::kNoSpace);
-      break;
-    }
+TEST(Credits, NobodyTakesWhatWasNotPromised) {
+  DeviceCredits credits;
+  credits.Join();
+  Promise promise;
+  using Cover = DeviceCredits::Cover;
+  EXPECT_EQ(DeviceCredits::Judge(promise, {.log_bytes = 12288}), Cover::kUncovered);
+  EXPECT_EQ(DeviceCredits::Judge(promise, Entry(promise)), Cover::kImplausible);
+  credits.TopUp(&promise, kPlenty);
+  credits.Use(&promise, Entry(promise));
+  const auto judge = [&](auto change) {
+    CreditsUsed used = Entry(promise);
+    change(used);
+    return DeviceCredits::Judge(promise, used);
+  };
+  EXPECT_EQ(judge([](CreditsUsed&) {}), Cover::kCovered);
+  for (const uint64_t value : {UINT64_MAX, UINT64_MAX - 3, promise.log_limit + 1, uint64_t{0}}) {
+    EXPECT_EQ(judge([&](CreditsUsed& used) { used.log_used = value; }), Cover::kImplausible);
+    EXPECT_EQ(judge([&](CreditsUsed& used) { used.extents_used = value; }), Cover::kImplausible);
   }
-  EXPECT_GE(written, 20u);
-  EXPECT_LT(written, 62u) << "more than the device has";
-  // The replica was never asked for what it has not, and nobody wants it out.
-  EXPECT_FALSE(LogHas(cluster, "refuses")) << cluster.Dump();
-  cluster.Run(milliseconds(2000));
-  EXPECT_FALSE(cluster.Reported(0, Report::MEMBER_NEEDED));
-  // What is there can be overwritten and read.
-  EXPECT_EQ(cluster.StatusOf(WriteExtent(cluster, client, 3, 2)), Status::kOk);
-  EXPECT_EQ(
-      cluster.StampOf(cluster.Read(client, {.offset_bytes = 3 * kExtent, .length_bytes = kExtent})),
-      2);
-  EXPECT_EQ(cluster.StatusOf(WriteExtent(cluster, client, written, 3)), Status::kNoSpace);
-  const uint64_t trim =
-      cluster.Write(client, 0, {.length_bytes = kChunk, .kind = wire::EntryKind::kTrim});
-  EXPECT_EQ(cluster.StatusOf(trim), Status::kOk);
-  cluster.Run(milliseconds(5000));
-  for (uint32_t i = 0; i < 10; ++i) {
-    EXPECT_EQ(cluster.StatusOf(WriteExtent(cluster, client, written + i, 4)), Status::kOk)
-        << i << "\n"
-        << cluster.Dump();
+  EXPECT_EQ(judge([](CreditsUsed& used) { ++used.extents_used; }), Cover::kImplausible);
+  EXPECT_EQ(judge([](CreditsUsed& used) { --used.log_used; }), Cover::kImplausible);
+  EXPECT_EQ(judge([&](CreditsUsed& used) { used.log_used = promise.log_used; }),
+            Cover::kImplausible);
+  // Given back, without the follower having heard of it.
+  EXPECT_EQ(judge([](CreditsUsed& used) { used.log_used += 4096; }), Cover::kCovered);
+  for (const uint64_t value : {UINT64_MAX, promise.log_limit + 1, uint64_t{0}}) {
+    EXPECT_FALSE(credits.GiveBack(&promise, value));
   }
-  EXPECT_FALSE(LogHas(cluster, "refuses"));
 }
 
-TEST(Credits, AFullSecondaryIsOutOfSpaceAtTheClientAndFreesAfterTrim) { FillAndEmpty(1); }
+TEST(Credits, WhoWaitsIsServedInOrderAndBeforeTheOthers) {
+  DeviceCredits credits;
+  std::vector<Promise> promises(4);
+  for (size_t i = 0; i < promises.size(); ++i) credits.Join();
+  for (Promise& promise : promises) credits.TopUp(&promise, kPlenty);
+  const auto ask = [&](size_t i, uint64_t bytes, int ms) {
+    return credits.Ask(i + 1, &promises[i], bytes, kStart + milliseconds(ms), kPlenty);
+  };
+  ASSERT_TRUE(credits.GiveBack(&promises[0], promises[0].log_limit));
+  ASSERT_TRUE(credits.GiveBack(&promises[1], promises[1].log_limit));
+  EXPECT_TRUE(ask(2, 200'000, 0));
+  EXPECT_TRUE(ask(3, 200'000, 0));
+  const uint64_t held = promises[2].log_left() + promises[3].log_left();
+  EXPECT_FALSE(ask(0, kLogCreditsMin, 0));
+  // Less would be there; but it came later.
+  EXPECT_FALSE(ask(1, kMax - held, 1));
+  credits.TopUp(&promises[1], kPlenty);
+  EXPECT_EQ(promises[1].log_left(), 0u);
+  ASSERT_TRUE(credits.GiveBack(&promises[2], promises[2].log_limit));
+  ASSERT_TRUE(credits.GiveBack(&promises[3], promises[3].log_limit));
+  EXPECT_TRUE(ask(1, 4096, 10)) << "enough for both";
+  EXPECT_TRUE(ask(0, kLogCreditsMin, 10));
+  EXPECT_EQ(promises[0].log_left(), kLogCreditsMin);
+  // Nobody waits any more.
+  credits.TopUp(&promises[3], kPlenty);
+  EXPECT_GT(promises[3].log_left(), 0u);
+}
 
-TEST(Credits, AFullPrimaryIsOutOfSpaceAtTheClientAndFreesAfterTrim) { FillAndEmpty(0); }
+TEST(Credits, WhoStopsAskingWaitsNoLonger) {
+  DeviceCredits credits;
+  std::vector<Promise> promises(2);
+  for (size_t i = 0; i < promises.size(); ++i) credits.Join();
+  const CreditRoom little{.extents = 10, .log_bytes = 100'000, .log_bytes_max = kMax};
+  EXPECT_FALSE(credits.Ask(1, &promises[0], kLogCreditsMin, kStart, little));
+  EXPECT_FALSE(credits.Ask(2, &promises[1], 50'000, kStart + milliseconds(50), little));
+  EXPECT_TRUE(credits.Ask(2, &promises[1], 50'000, kStart + milliseconds(101), little));
+}
 
-TEST(Credits, AFullJoiningMemberIsGivenUpAndWritesGoOn) {
-  TestCluster cluster(std::vector<uint64_t>{96 << 20, 16 << 20});
-  cluster.Configure(0, -1);
-  cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
-  for (uint32_t i = 0; i < 40; ++i) {
-    ASSERT_EQ(cluster.StatusOf(WriteExtent(cluster, client, i, 1)), Status::kOk);
-  }
-  cluster.SameReign();
-  cluster.Configure(0, -1, 1);
-  std::vector<uint64_t> writes;
-  for (uint32_t i = 40; i < 100; ++i) writes.push_back(WriteExtent(cluster, client, i, 2));
-  cluster.Run(milliseconds(3000));
-  EXPECT_TRUE(cluster.Reported(0, Report::JOIN_FAILED)) << cluster.Dump();
-  for (const uint64_t write : writes) EXPECT_EQ(cluster.StatusOf(write), Status::kOk);
+TEST(Credits, WhatAnEndedEpochLeftStaysSetAsideUntilItIsSettled) {
+  DeviceCredits credits;
+  credits.Join();
+  Promise promise;
+  credits.TopUp(&promise, kPlenty);
+  const uint64_t left = promise.log_left();
+  ASSERT_GT(left, 0u);
+  credits.Leave(kSlice, 1, &promise);
+  EXPECT_EQ(credits.log_debts(), left);
+  EXPECT_EQ(credits.log_promised(), left);
+  EXPECT_EQ(credits.extents_promised(), 0u);
+  EXPECT_EQ(credits.followers(), 0u);
+  credits.Settle(SliceId(8));
+  EXPECT_EQ(credits.log_promised(), left);
+  credits.Settle(kSlice);
+  credits.Settle(kSlice);
+  EXPECT_EQ(credits.log_promised(), 0u);
+  EXPECT_EQ(credits.log_debts(), 0u);
+}
+
+TEST(Credits, ARecallIsNotRepeatedAtOnce) {
+  DeviceCredits credits;
+  EXPECT_TRUE(credits.MayRecall(kStart));
+  EXPECT_FALSE(credits.MayRecall(kStart + milliseconds(9)));
+  EXPECT_TRUE(credits.MayRecall(kStart + milliseconds(10)));
 }
 
 }  // namespace

@@ -19,6 +19,7 @@
 #include "core/role/event.h"
 #include "core/sds/config.h"
 #include "core/sds/context.h"
+#include "core/sds/credits.h"
 #include "core/sds/ops.h"
 #include "core/store/store.h"
 
@@ -46,9 +47,7 @@ struct Device {
   std::unique_ptr<store::Store> store;
   std::string error;
   Duration retry_pause{};  // of the last retry; doubles
-  // R24: extents that primaries elsewhere may still take, and to how many it is promised.
-  uint64_t extents_promised = 0;
-  uint32_t followers = 0;
+  DeviceCredits credits;
   uint32_t acting = 0;  // replicas with a role in their epoch
   Instant join_next{};  // throttle of joinings: no copy is read before
 

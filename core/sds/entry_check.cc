@@ -14,6 +14,12 @@ bool ChecksumsMatch(const Slice& payload, std::span<const uint32_t> block_crc) {
   return true;
 }
 
+uint64_t ExtentsTouched(const wire::EntryHeader& entry) {
+  if (entry.kind != wire::EntryKind::kWrite) return 0;
+  const uint32_t last = entry.first_block + entry.block_count - 1u;
+  return last / wire::kBlocksPerExtent - entry.first_block / wire::kBlocksPerExtent + 1;
+}
+
 bool ValidEntry(const wire::EntryHeader& entry, const Slice& payload,
                 std::span<const uint32_t> block_crc) {
   if (entry.block_count == 0) return false;

@@ -14,6 +14,9 @@ namespace gabion::sds {
 bool ValidEntry(const wire::EntryHeader& entry, const Slice& payload,
                 std::span<const uint32_t> block_crc);
 
+// Extents that it can newly take, at most: where it comes to may lack what this side has.
+uint64_t ExtentsTouched(const wire::EntryHeader& entry);
+
 // Are these the checksums of the payload's blocks?
 bool ChecksumsMatch(const Slice& payload, std::span<const uint32_t> block_crc);
 

@@ -126,7 +126,7 @@ void Primary::OnTailReply(Context& ctx, const wire::TailReply& reply, const Slic
   if (Refused(ctx, *follower, reply.status)) return;
   std::vector<wire::HistoryItem> history;
   if (!ParseList(payload, reply.history_count, &history) ||
-      !ValidHistory(history, reply.started_epoch)) {
+      !ValidHistory(history, reply.started_epoch) || reply.tail_count > store::kTailEntriesMax) {
     ctx.node.sessions.Violation(ctx, follower->conn, "a tail reply that makes no sense");
     Retry(ctx, *follower);
     return;
@@ -221,6 +221,7 @@ void Primary::AdvanceFetch(Context& ctx) {
     BeginStart(ctx);
     return;
   }
+  if (secondary_.state == Follower::State::kStopped) return;  // only a newer epoch goes on
   const ConnId conn = ctx.node.peers.Conn(secondary_.member);
   if (conn != secondary_.conn) {
     secondary_.conn = conn;
@@ -259,7 +260,7 @@ void Primary::OnFetchReply(Context& ctx, const wire::FetchReply& reply, const Sl
     Retry(ctx, secondary_);
     return;
   }
-  if (LogRoom(*ctx.node.devices.FindUp(key_.device)) <
+  if (LogRoomForTail(*ctx.node.devices.FindUp(key_.device)) <
       payload.size() + store::kAppendOverheadBytes) {
     fetch_asked_ = fetch_got_;
     Retry(ctx, secondary_);
@@ -295,7 +296,7 @@ void Primary::RebuildLog(Context& ctx, store::Store& store, const Lineage& linea
   size_t next_tail = 0;
   const auto push = [&](InFlight entry) {
     // What is carried over goes without credits (R24): they were void with the last epoch.
-    entry.extents_secondary = entry.extents_joining = 0;
+    entry.secondary_used = entry.joining_used = {};
     entry.header.id = {config_.epoch, Seq(next_seq_++)};
     const uint64_t bytes = entry.header.kind == wire::EntryKind::kWrite
                                ? uint64_t{entry.header.block_count} * wire::kBlockBytes
@@ -345,6 +346,8 @@ void Primary::BeginStart(Context& ctx) {
   const store::SliceFacts* facts = store->Find(key_.slice);
   self_ = facts == nullptr ? Lineage() : LineageOf(*facts);
   RebuildLog(ctx, *store, self_);
+  // Everything of ended epochs that this side needs is here.
+  ctx.node.devices.FindUp(key_.device)->credits.Settle(key_.slice);
   history_ = ExtendHistory(self_);
   previous_epoch_ = self_.started;
   end_ = {self_.started, Seq(self_.committed)};

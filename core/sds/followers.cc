@@ -83,8 +83,6 @@ void Primary::SendEpochStart(Context& ctx, Follower& follower) {
   if (joining && !follower.start.has_value()) {
     // From here on everything that is not committed yet is kept until T has it.
     follower.start = committed_seq();
-    follower.extents_used = 0;
-    for (size_t i = committed_count_; i < log_.size(); ++i) log_[i].extents_joining = 0;
     follower.acked = *follower.start;
     follower.sent = *follower.start;
   }
@@ -132,21 +130,36 @@ void Primary::TakeCredits(Follower& follower, const wire::Credits& credits) {
   if (credits.window_bytes == 0) return;
   follower.credits.extents_limit = std::max(follower.credits.extents_limit, credits.extents_limit);
   follower.credits.window_bytes = credits.window_bytes;
-  follower.credits.log_bytes = credits.log_bytes;
+  follower.credits.log_limit = std::max(follower.credits.log_limit, credits.log_limit);
 }
 
-// The record of an epoch that has started changes nothing there; its answer carries credits.
-void Primary::AskCredits(Context& ctx, Follower& follower) {
+void Primary::AskCredits(Context& ctx, Follower& follower, uint64_t log_bytes) {
   if (follower.acked < last_seq()) return;
   if (follower.ask_at == kNever || ctx.now.boot >= follower.ask_at) {
     const ConnId conn = ctx.node.peers.Conn(follower.member);
-    if (conn.valid() && conn == follower.conn) SendEpochStart(ctx, follower);
+    if (conn.valid() && conn == follower.conn) {
+      ctx.effects.Send(conn, wire::CreditsRequest{.pair = PairOf(follower),
+                                                  .log_used = follower.log_used,
+                                                  .log_wanted = log_bytes});
+    }
     follower.ask_at = SaturatingAdd(ctx.now.boot, kCreditsPause);
   }
   ctx.node.WakeAt(key_, follower.ask_at);
 }
 
+// Only when nothing is on its way: an entry that is has its place there. A write that waits asks
+// again, behind those that have waited for longer; nobody holds a part and waits for the rest.
+void Primary::GiveBackCredits(Context& ctx, Follower& follower) {
+  if (!follower.give_back || follower.acked < last_seq()) return;
+  if (PLANTED_BUG("R24-credits-kept")) return;
+  follower.give_back = false;
+  follower.log_used = std::max(follower.log_used, follower.credits.log_limit);
+  ctx.effects.Send(follower.conn,
+                   wire::CreditsRequest{.pair = PairOf(follower), .log_used = follower.log_used});
+}
+
 void Primary::PumpEntries(Context& ctx, Follower& follower) {
+  GiveBackCredits(ctx, follower);
   while (follower.sent < last_seq()) {
     if (follower.probing && follower.sent > follower.acked) return;
     const uint64_t seq = follower.sent + 1;
@@ -158,11 +171,12 @@ void Primary::PumpEntries(Context& ctx, Follower& follower) {
       }
       return;
     }
-    wire::Replicate message{
-        .pair = PairOf(follower),
-        .entry = entry.header,
-        .commit_point = {config_.epoch, Seq(committed_seq())},
-        .extents_used = &follower == &joining_ ? entry.extents_joining : entry.extents_secondary};
+    const InFlight::Used& used = &follower == &joining_ ? entry.joining_used : entry.secondary_used;
+    wire::Replicate message{.pair = PairOf(follower),
+                            .entry = entry.header,
+                            .commit_point = {config_.epoch, Seq(committed_seq())},
+                            .extents_used = used.extents,
+                            .log_used = used.log_bytes};
     std::copy_n(entry.crc.begin(), message.block_crc.size(), message.block_crc.begin());
     ctx.effects.Send(follower.conn, message, entry.payload);
     follower.sent = seq;
@@ -210,6 +224,7 @@ void Primary::OnReplicateAck(Context& ctx, const wire::ReplicateAck& ack) {
   Follower* follower = FindFollower(ack.pair);
   if (follower == nullptr || !follower->active()) return;
   TakeCredits(*follower, ack.credits);
+  if (ack.give_back != 0) follower->give_back = true;
   const uint64_t durable = std::min(ack.durable.value(), follower->sent);
   if (durable > follower->acked && ack.status != Status::kWrongEpoch) {
     follower->acked = durable;

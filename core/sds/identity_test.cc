@@ -10,17 +10,11 @@ using std::chrono::milliseconds;
 using wire::Status;
 using Report = proto::SliceReport;
 
-ConnId Client(TestCluster& cluster, size_t node) {
-  const ConnId conn = cluster.Connect(node);
-  EXPECT_EQ(cluster.Greeted(conn), Status::kOk) << cluster.Dump();
-  return conn;
-}
-
 TEST(Identity, AnOldCopyOfTheStateDirectoryIsNoticedOnTheDevices) {
   TestCluster cluster(1);
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  ConnId client = Client(cluster, 0);
+  ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 5, {})), Status::kOk);
   const std::vector<std::byte> old = cluster.StateImage(0);
   for (int i = 0; i < 4; ++i) cluster.Restart(0);
@@ -38,7 +32,7 @@ TEST(Identity, AnOldCopyOfTheStateDirectoryIsNoticedOnTheDevices) {
   EXPECT_GT(cluster.incarnation(0), highest);
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  client = Client(cluster, 0);
+  client = cluster.Client(0);
   EXPECT_EQ(cluster.StampOf(cluster.Read(client, {})), 5);
 }
 
@@ -56,7 +50,7 @@ TEST(Identity, ASliceOutlivesItsHistory) {
     cluster.Configure(i % 2, 1 - i % 2);
     cluster.Run(milliseconds(5));
     if (i % 3 != 0) continue;
-    const ConnId client = Client(cluster, i % 2);
+    const ConnId client = cluster.Client(i % 2);
     EXPECT_EQ(cluster.StatusOf(cluster.Write(client, static_cast<uint8_t>(i / 3 + 1),
                                              {.offset_bytes = i / 3 * 4096})),
               Status::kOk)
@@ -73,7 +67,7 @@ TEST(Identity, ASliceOutlivesItsHistory) {
   ASSERT_TRUE(cluster.Reported(0, Report::JOIN_COMPLETE)) << cluster.Dump();
   cluster.Configure(1, -1);
   cluster.Run(milliseconds(300));
-  const ConnId other = Client(cluster, 1);
+  const ConnId other = cluster.Client(1);
   for (uint32_t i = 0; i < 100; ++i) {
     EXPECT_EQ(cluster.StampOf(cluster.Read(other, {.offset_bytes = i * 4096})),
               static_cast<uint8_t>(i + 1));
@@ -85,7 +79,7 @@ TEST(Identity, AMemberThatMissedMoreEpochsThanAHistoryHoldsIsMadeAnew) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  ConnId client = Client(cluster, 0);
+  ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 7, {})), Status::kOk);
   cluster.Run(milliseconds(100));
   cluster.Kill(1);
@@ -106,7 +100,7 @@ TEST(Identity, AMemberThatMissedMoreEpochsThanAHistoryHoldsIsMadeAnew) {
   ASSERT_TRUE(cluster.Reported(0, Report::JOIN_COMPLETE)) << cluster.Dump();
   cluster.Configure(1, 0);
   cluster.Run(milliseconds(300));
-  client = Client(cluster, 1);
+  client = cluster.Client(1);
   EXPECT_EQ(cluster.StampOf(cluster.Read(client, {})), 7);
 }
 
@@ -114,7 +108,7 @@ TEST(Identity, IdsOfAReplacedClientAreDroppedOnEveryCopy) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 5, {})), Status::kOk);
   for (size_t node = 0; node < 2; ++node) {
     EXPECT_FALSE(cluster.StoreOf(node).Requests(SliceId(kTestSlice)).empty());
@@ -130,7 +124,7 @@ TEST(Identity, IdsOfAClientReplacedMeanwhileGoWhenTheDeviceIsBack) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 5, {})), Status::kOk);
   cluster.Kill(1);
   cluster.ReplaceClient();

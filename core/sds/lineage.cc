@@ -9,9 +9,6 @@ namespace gabion::sds {
 
 namespace {
 
-// Far above what a slice can see in its life, far below overflow of a sum.
-constexpr uint64_t kSeqMax = uint64_t{1} << 48;
-
 struct Link {
   Epoch epoch;
   uint64_t issuer = 0;

@@ -32,6 +32,9 @@ namespace gabion::sds {
 // Older epochs are forgotten: a replica that knows only those is copied in full.
 inline constexpr size_t kHistoryItemsMax = 128;
 
+// Far above what a slice can see in its life, far below overflow of a sum.
+inline constexpr uint64_t kSeqMax = uint64_t{1} << 48;
+
 // What a replica started and how far it got.
 struct Lineage {
   std::vector<wire::HistoryItem> history;  // of ended epochs, oldest first

@@ -47,6 +47,9 @@ void SdsRole::Collect(MetricList& metrics) const {
   metrics.Gauge("connections", "Connections of clients and of other SDSs.", node_.sessions.size());
   metrics.Counter("protocol_violations_total", "Connections closed for what came over them.",
                   node_.sessions.violations());
+  metrics.Counter("promises_broken_total",
+                  "Entries that found no room in a log although it was promised: a defect.",
+                  counters.promises_broken);
   metrics.Counter("rebuild_extents_total", "Extents of 64 KiB copied to members that are joining.",
                   counters.extents_copied);
   metrics.Gauge("mdm_connected", "1 while registered with the MDM.",

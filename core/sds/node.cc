@@ -22,7 +22,8 @@ uint64_t FreeExtents(const store::Store& store) {
 
 uint64_t UnpromisedExtents(const Device& device) {
   const uint64_t free = FreeExtents(*device.store);
-  return free > device.extents_promised ? free - device.extents_promised : 0;
+  const uint64_t promised = device.credits.extents_promised();
+  return free > promised ? free - promised : 0;
 }
 
 uint64_t WindowBytes(const Device& device) {
@@ -30,17 +31,33 @@ uint64_t WindowBytes(const Device& device) {
   return std::min(device.store->slice_window_bytes(), std::max(share, kWindowBytesMin));
 }
 
+namespace {
+
+uint64_t Less(uint64_t room, uint64_t kept) { return room > kept ? room - kept : 0; }
+
+// Of the ring: credits, and as much for what uses those of ended epochs.
+uint64_t LogEighth(const Device& device) { return device.store->capacity().log_bytes / 8; }
+
 uint64_t LogRoom(const Device& device) {
   if (PLANTED_BUG("R24-log-room-not-asked")) return UINT64_MAX;
-  const uint64_t room = device.store->append_room();
-  const uint64_t kept = device.store->capacity().log_bytes / 16;
-  return room > kept ? room - kept : 0;
+  return Less(device.store->append_room(), LogEighth(device) / 2);
 }
 
+}  // namespace
+
 uint64_t LogRoomForClients(const Device& device) {
-  const uint64_t room = LogRoom(device);
-  const uint64_t kept = device.store->capacity().log_bytes / 8;
-  return room > kept ? room - kept : 0;
+  return Less(LogRoom(device), 2 * LogEighth(device));
+}
+
+CreditRoom CreditRoomOf(const Device& device) {
+  const uint64_t log_bytes_max = LogEighth(device);
+  return {.extents = FreeExtents(*device.store),
+          .log_bytes = std::min(Less(LogRoom(device), LogEighth(device)), log_bytes_max),
+          .log_bytes_max = log_bytes_max};
+}
+
+uint64_t LogRoomForTail(const Device& device) {
+  return Less(LogRoom(device), device.credits.log_promised() - device.credits.log_debts());
 }
 
 Node::Node(const Options& the_options, const RoleResources& the_resources)
@@ -81,6 +98,15 @@ void Node::MarkPrimariesDirty() {
 void Node::RefillCredits(Context& ctx) {
   for (const auto& [key, replica] : replicas) {
     if (replica->secondary != nullptr) replica->secondary->RefillCredits(ctx);
+  }
+}
+
+void Node::RecallCredits(Context& ctx, Device& device) {
+  if (!device.credits.MayRecall(ctx.now.boot)) return;
+  for (const auto& [key, replica] : replicas) {
+    if (key.device == device.config.id && replica->secondary != nullptr) {
+      replica->secondary->RecallCredits(ctx);
+    }
   }
 }
 

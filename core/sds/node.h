@@ -37,11 +37,13 @@ uint64_t WindowBytes(const Device& device);
 // One of the largest requests.
 inline constexpr uint64_t kWindowBytesMin = wire::kDataBytesMax + 2 * wire::kBlockBytes;
 // Bytes, store::kAppendOverheadBytes for each entry included, that the log has room for (R24): a
-// part stays for what asks nobody (epoch starts, ids, the store's own records).
-uint64_t LogRoom(const Device& device);
-// The same for clients and copies: they leave another part to the replicates of other primaries,
-// so that two full logs cannot wait for each other.
+// part stays for what asks nobody (epoch starts, ids, the store's own records). Of the rest
+// - clients and copies leave two eighths of the ring,
 uint64_t LogRoomForClients(const Device& device);
+// - credits are at most one of these eighths, and leave the other
+CreditRoom CreditRoomOf(const Device& device);
+// - to entries of ended epochs, that are fetched (R14) or carried over (R18).
+uint64_t LogRoomForTail(const Device& device);
 
 struct Counters {
   uint64_t writes = 0;
@@ -50,7 +52,8 @@ struct Counters {
   uint64_t extents_copied = 0;
   uint64_t blocks_repaired = 0;
   uint64_t repairs_failed = 0;
-  uint64_t copies_differ = 0;  // extents in which both copies verify and differ
+  uint64_t copies_differ = 0;    // extents in which both copies verify and differ
+  uint64_t promises_broken = 0;  // replicates that found no room although it was promised
 };
 
 struct Node {
@@ -103,6 +106,8 @@ struct Node {
   void AddCommitPoint(ConnId conn, const wire::CommitItem& item);
 
   void RefillCredits(Context& ctx);
+  // Primaries elsewhere wait for log bytes on the device: the others are to give back theirs.
+  void RecallCredits(Context& ctx, Device& device);
 
   // ---- node_config.cc: what the configuration and the devices make of replicas
   // False: the update does not follow the last one.

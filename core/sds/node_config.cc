@@ -44,8 +44,17 @@ void EndPrimary(Context& ctx, Replica& replica, wire::Status status) {
 
 void EndSecondary(Context& ctx, Replica& replica) {
   if (replica.secondary == nullptr) return;
-  replica.secondary->End(ctx);
+  // Devices are never forgotten in a run.
+  Device* device = ctx.node.devices.FindAny(replica.key.device);
+  CHECK(device != nullptr);
+  replica.secondary->End(*device);
   replica.secondary.reset();
+}
+
+bool IsInSyncMember(const SliceConfig* config, DeviceId device) {
+  return config != nullptr &&
+         (config->primary.device == device ||
+          (config->secondary.has_value() && config->secondary->device == device));
 }
 
 void Assign(Context& ctx, Replica& replica, const SliceConfig* config) {
@@ -59,6 +68,19 @@ void Assign(Context& ctx, Replica& replica, const SliceConfig* config) {
                node.stopping ? wire::Status::kUnavailable : wire::Status::kNotPrimary);
   }
   if (part == Part::kNone || part == Part::kPrimary || newer) EndSecondary(ctx, replica);
+  Device* device = node.devices.FindAny(replica.key.device);
+  if (device == nullptr) {
+    if (newer) {
+      ctx.Log(
+          Severity::kError,
+          absl::StrCat("slice ", ToString(replica.key.slice), " epoch ", ToString(config->epoch),
+                       ": the MDM names device ", ToString(replica.key.device),
+                       ", which it has not given to this SDS; nothing is done there"));
+    }
+    return;
+  }
+  // Who is no member any more is sent nothing of ended epochs.
+  if (!IsInSyncMember(config, replica.key.device)) device->credits.Settle(replica.key.slice);
   if (part == Part::kNone) return;
   if (config->epoch < replica.config.epoch) return;
   if (part == Part::kPrimary) {
@@ -72,7 +94,7 @@ void Assign(Context& ctx, Replica& replica, const SliceConfig* config) {
   if (replica.secondary == nullptr) {
     replica.secondary = std::make_unique<Secondary>(replica.key, *config, part == Part::kJoining,
                                                     replica.joined, ++node.last_instance);
-    replica.secondary->Begin(ctx);
+    replica.secondary->Begin(*device);
   }
   if (part == Part::kJoining) replica.joined = config->epoch;
 }
@@ -180,6 +202,7 @@ void Node::DropReplica(Context& ctx, const ReplicaKey& key, Epoch up_to) {
     EndPrimary(ctx, *found->second, wire::Status::kNotPrimary);
     EndSecondary(ctx, *found->second);
     replicas.erase(found);
+    if (Device* device = devices.FindAny(key.device)) device->credits.Settle(key.slice);
   }
   drops.try_emplace(key).first->second.up_to = up_to;
   CarryOutDrop(ctx, key);

@@ -81,6 +81,10 @@ void Node::OnPeerMessage(Context& ctx, ConnId conn, const wire::Message& message
     if (status == Status::kOk) return secondary->OnRepairQuery(ctx, conn, *repair);
     ctx.effects.Send(
         conn, wire::RepairReply{.pair = repair->pair, .number = repair->number, .status = status});
+  } else if (const auto* wanted = std::get_if<wire::CreditsRequest>(&message.body)) {
+    const Status status = CheckPair(wanted->pair, conn, &secondary);
+    if (status == Status::kOk) return secondary->OnCreditsRequest(ctx, conn, *wanted);
+    ctx.effects.Send(conn, wire::ReplicateAck{.pair = wanted->pair, .status = status});
   } else if (const auto* changed = std::get_if<wire::ChangedQuery>(&message.body)) {
     const Status status = CheckPair(changed->pair, conn, &secondary);
     if (status == Status::kOk) return secondary->OnChangedQuery(ctx, conn, *changed);

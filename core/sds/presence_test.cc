@@ -10,17 +10,11 @@ using std::chrono::milliseconds;
 using wire::ChunkPresence;
 using wire::Status;
 
-ConnId Client(TestCluster& cluster, size_t node) {
-  const ConnId conn = cluster.Connect(node);
-  EXPECT_EQ(cluster.Greeted(conn), Status::kOk) << cluster.Dump();
-  return conn;
-}
-
 TEST(Presence, BlocksThatWereWrittenAndNotZeroedSinceHaveData) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.PresenceOf(cluster.AskPresence(client)), ChunkPresence());
   cluster.Write(client, 5, {.offset_bytes = 65 * 4096, .length_bytes = 3 * 4096});
   cluster.Write(client, 5, {.offset_bytes = 512, .length_bytes = 512});
@@ -36,7 +30,7 @@ TEST(Presence, ZeroesInPartsOfAHoleLeaveAHole) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   const auto zero = [&](uint32_t offset, uint32_t length) {
     const uint64_t tag = cluster.Zero(client, {.offset_bytes = offset, .length_bytes = length});
     EXPECT_EQ(cluster.StatusOf(tag), Status::kOk) << offset;
@@ -56,7 +50,7 @@ TEST(Presence, WhatIsNotDecidedYetCountsAsData) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 1, {})), Status::kOk);
   cluster.CutPeers(1, true);
   // The next primary may never hear of these zeroes: then the old data is there.
@@ -74,7 +68,7 @@ TEST(Presence, IsRefusedWhereAReadIs) {
   cluster.Configure(0, -1);
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.AskPresence(client, 16)), Status::kOk);
   EXPECT_EQ(cluster.StatusOf(cluster.AskPresence(client, 17)), Status::kOutOfRange)
       << "the volume has sixteen chunks";
@@ -95,7 +89,7 @@ TEST(Presence, NonsenseClosesTheConnection) {
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
   for (const uint32_t count : {0u, wire::kPresenceChunksMax + 1}) {
-    const ConnId client = Client(cluster, 0);
+    const ConnId client = cluster.Client(0);
     const uint64_t tag = cluster.AskPresence(client, count);
     EXPECT_EQ(cluster.Find(tag), nullptr);
     EXPECT_FALSE(cluster.Open(client));

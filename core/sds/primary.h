@@ -52,6 +52,8 @@ struct Follower {
   uint64_t acked = 0;            // durable there
   wire::Credits credits;         // R24: what it promised in this epoch
   uint64_t extents_used = 0;     // of them
+  uint64_t log_used = 0;         // of them, or given back
+  bool give_back = false;        // it wants back what is not used
   Instant short_since = kNever;  // a write waits for credits since
   Instant ask_at = kNever;       // for what it can promise now: not before
   bool probing = false;          // it had no room: one entry at a time until it takes one
@@ -76,9 +78,13 @@ struct InFlight {
   RangeLock::Handle lock;
   SlotTag request;       // who waits for it; none: nobody
   uint64_t ordinal = 0;  // of its append; 0: durable with the epoch's start
-  // Follower::extents_used with it, of the secondary and of the joining member.
-  uint64_t extents_secondary = 0;
-  uint64_t extents_joining = 0;
+  // Follower::extents_used and log_used with it. Zeroes: admitted before the first promise.
+  struct Used {
+    uint64_t extents = 0;
+    uint64_t log_bytes = 0;
+  };
+  Used secondary_used;
+  Used joining_used;
   ConfigVersion admitted_at;
 };
 
@@ -172,8 +178,10 @@ class Primary {
   void SendEpochStart(Context& ctx, Follower& follower);
   bool Refused(Context& ctx, Follower& follower, wire::Status status);
   void TakeCredits(Follower& follower, const wire::Credits& credits);
-  // A write waits for them: asks again when nothing is on its way that would bring them.
-  void AskCredits(Context& ctx, Follower& follower);
+  // A write waits for them, for log bytes or (0) for extents: asks again when nothing is on its way
+  // that would bring them.
+  void AskCredits(Context& ctx, Follower& follower, uint64_t log_bytes);
+  void GiveBackCredits(Context& ctx, Follower& follower);
   void Retry(Context& ctx, Follower& follower);
   void Progress(Context& ctx, Follower& follower);
   void LoadEntry(Context& ctx, InFlight& entry, size_t index);
@@ -187,13 +195,12 @@ class Primary {
   bool FinishMerge(Context& ctx, Request& request);
   // True when the request is no longer waiting: admitted, answered or refused.
   bool TryAdmit(Context& ctx, SlotTag tag);
-  // False: wait, or be refused when `refusal` says why. `extents`: what the entry newly takes.
-  bool HasRoom(Context& ctx, const wire::EntryHeader& header, uint64_t bytes, uint64_t extents,
-               wire::Status* refusal);
+  // False: wait, or be refused when `refusal` says why. `extents`: what the entry newly takes; a
+  // walk through its chunk, so the last question.
+  bool HasRoom(Context& ctx, const store::Store& store, const wire::EntryHeader& header,
+               uint64_t bytes, uint64_t* extents, wire::Status* refusal);
   // R24. False: not now; `full`: and no answer that is on its way will change that.
   bool HasCredits(const Follower& follower, uint64_t extents, bool* full) const;
-  // The same for `bytes` of its log, behind all that it may not have received yet.
-  bool HasLogCredits(const Follower& follower, uint64_t bytes) const;
   // False: the write waits. A member that has no room for too long is given up.
   bool JoiningHasCredits(Context& ctx, uint64_t bytes, uint64_t extents, wire::Status* refusal);
   wire::EntryHeader HeaderOf(Context& ctx, const Request& request) const;

@@ -10,19 +10,13 @@ using std::chrono::milliseconds;
 using wire::Status;
 using Report = proto::SliceReport;
 
-ConnId Client(TestCluster& cluster, size_t node) {
-  const ConnId conn = cluster.Connect(node);
-  EXPECT_EQ(cluster.Greeted(conn), Status::kOk) << cluster.Dump();
-  return conn;
-}
-
 constexpr uint32_t kExtent = 64 << 10;
 
 // Five extents, each with its own stamp, on both copies and in their homes.
 ConnId Prepare(TestCluster& cluster) {
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   for (uint8_t i = 0; i < 5; ++i) {
     const uint64_t write = cluster.Write(client, static_cast<uint8_t>(i + 1),
                                          {.offset_bytes = i * kExtent, .length_bytes = kExtent});
@@ -54,7 +48,7 @@ TEST(Repair, ARottenBlockIsReadFromTheOtherCopyAndMadeGood) {
   cluster.Restart(0);
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId other = Client(cluster, 0);
+  const ConnId other = cluster.Client(0);
   const uint64_t last = cluster.Read(other, {.offset_bytes = 2 * kExtent, .length_bytes = kExtent});
   EXPECT_EQ(cluster.StampOf(last), 3) << cluster.Dump();
   EXPECT_EQ(cluster.node(0).counters.blocks_repaired, 0u);
@@ -100,7 +94,7 @@ TEST(Repair, ASoleCopyIsNotAnsweredFrom) {
   TestCluster cluster(1);
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 5, {})), Status::kOk);
   cluster.Run(milliseconds(3000));
   cluster.Rot(0, 5);
@@ -150,7 +144,7 @@ TEST(Repair, AJoiningCopiesWhatTheOtherCopyHas) {
   EXPECT_EQ(cluster.node(0).counters.blocks_repaired, 16u);
   cluster.Configure(2, -1);
   cluster.Run(milliseconds(300));
-  const ConnId other = Client(cluster, 2);
+  const ConnId other = cluster.Client(2);
   EXPECT_EQ(
       cluster.StampOf(cluster.Read(other, {.offset_bytes = kExtent, .length_bytes = kExtent})), 2)
       << cluster.Dump();

@@ -10,27 +10,16 @@ using std::chrono::milliseconds;
 using wire::Status;
 using Report = proto::SliceReport;
 
-ConnId Client(TestCluster& cluster, size_t node) {
-  const ConnId conn = cluster.Connect(node);
-  EXPECT_EQ(cluster.Greeted(conn), Status::kOk) << cluster.Dump();
-  return conn;
-}
-
-constexpr uint32_t kExtent = 64 << 10;
 constexpr uint32_t kExtents = 200;
 
 void WriteExtent(TestCluster& cluster, ConnId client, uint32_t extent, uint8_t stamp) {
-  const uint64_t tag = cluster.Write(
-      client, stamp,
-      {.offset_bytes = extent % 16 * kExtent, .length_bytes = kExtent, .chunk = extent / 16});
-  cluster.Run(milliseconds(2));
-  EXPECT_EQ(cluster.StatusOf(tag), Status::kOk) << cluster.Dump();
+  EXPECT_EQ(cluster.StatusOf(cluster.WriteExtent(client, extent, stamp)), Status::kOk);
 }
 
 uint8_t StampAt(TestCluster& cluster, ConnId client, uint32_t extent) {
-  const uint64_t tag = cluster.Read(
-      client,
-      {.offset_bytes = extent % 16 * kExtent, .length_bytes = kExtent, .chunk = extent / 16});
+  const uint64_t tag = cluster.Read(client, {.offset_bytes = extent % 16 * wire::kExtentBytes,
+                                             .length_bytes = wire::kExtentBytes,
+                                             .chunk = extent / 16});
   return cluster.StampOf(tag).value_or(255);
 }
 
@@ -38,7 +27,7 @@ uint8_t StampAt(TestCluster& cluster, ConnId client, uint32_t extent) {
 ConnId Interrupted(TestCluster& cluster) {
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   for (uint32_t i = 0; i < kExtents; ++i) {
     WriteExtent(cluster, client, i, static_cast<uint8_t>(i % 100 + 1));
   }
@@ -71,7 +60,7 @@ void ExpectJoined(TestCluster& cluster, uint64_t copied_max, const std::vector<u
   cluster.Kill(0);
   cluster.Configure(1, -1);
   cluster.Run(milliseconds(300));
-  const ConnId other = Client(cluster, 1);
+  const ConnId other = cluster.Client(1);
   for (uint32_t i = 0; i < kExtents; ++i) {
     const bool is_changed = std::find(changed.begin(), changed.end(), i) != changed.end();
     EXPECT_EQ(StampAt(cluster, other, i), is_changed ? 201 : i % 100 + 1) << i;
@@ -102,7 +91,7 @@ TEST(Resume, WritesInTheInterruptedEpochAreNotMissed) {
   TestCluster cluster(2);
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   for (uint32_t i = 0; i < kExtents; ++i) {
     WriteExtent(cluster, client, i, static_cast<uint8_t>(i % 100 + 1));
   }

@@ -298,6 +298,18 @@ void SdsRole::CheckInvariants() const {
   node_.peers.CheckInvariants();
   node_.devices.CheckInvariants();
   CHECK(node_.dirty.empty() && node_.done.empty());
+  CHECK_EQ(node_.counters.promises_broken, 0u);
+  for (const auto& [id, device] : node_.devices.devices()) {
+    uint64_t extents = 0;
+    uint64_t log_bytes = device.credits.log_debts();
+    for (const auto& [key, replica] : node_.replicas) {
+      if (key.device != id || replica->secondary == nullptr) continue;
+      extents += replica->secondary->promise().extents_left();
+      log_bytes += replica->secondary->promise().log_left();
+    }
+    CHECK_EQ(extents, device.credits.extents_promised());
+    CHECK_EQ(log_bytes, device.credits.log_promised());
+  }
   for (const auto& [key, replica] : node_.replicas) {
     CHECK(replica->primary == nullptr || replica->secondary == nullptr);
     if (replica->primary != nullptr) replica->primary->CheckInvariants(node_);

@@ -13,17 +13,11 @@ using Report = proto::SliceReport;
 
 constexpr uint32_t kChunkPart = 64 << 10;
 
-ConnId Client(TestCluster& cluster, size_t node) {
-  const ConnId conn = cluster.Connect(node);
-  EXPECT_EQ(cluster.Greeted(conn), Status::kOk) << cluster.Dump();
-  return conn;
-}
-
 TEST(Sds, OneCopyServesWhatWasWritten) {
   TestCluster cluster(1);
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 5, {.offset_bytes = 8192})), Status::kOk);
   EXPECT_EQ(cluster.StampOf(cluster.Read(client, {.offset_bytes = 8192})), 5);
   EXPECT_EQ(cluster.StampOf(cluster.Read(client, {.offset_bytes = 0})), 0);
@@ -33,7 +27,7 @@ TEST(Sds, APartOfABlockLeavesTheRestOfItAsItWas) {
   TestCluster cluster(1);
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   cluster.Write(client, 5, {.offset_bytes = 0, .length_bytes = 16384});
   const uint64_t write = cluster.Write(client, 6, {.offset_bytes = 3584, .length_bytes = 9216});
   EXPECT_EQ(cluster.StatusOf(write), Status::kOk);
@@ -47,7 +41,7 @@ TEST(Sds, NothingIsAnsweredOrReadBeforeBothHaveIt) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 1, {})), Status::kOk) << cluster.Dump();
   cluster.CutPeers(1, true);
   const uint64_t write = cluster.Write(client, 2, {});
@@ -69,14 +63,14 @@ TEST(Sds, TheSecondaryTakesOverWithEverythingAcknowledged) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   for (uint8_t i = 1; i <= 20; ++i) {
     cluster.Write(client, i, {.offset_bytes = uint32_t{i} * 4096});
   }
   cluster.Kill(0);
   cluster.Configure(1, 0, -1, /*secondary_present=*/false);
   cluster.Run(milliseconds(300));
-  const ConnId other = Client(cluster, 1);
+  const ConnId other = cluster.Client(1);
   const uint64_t write = cluster.Write(other, 99, {.offset_bytes = 4096});
   // The other copy is away: what was in flight, and the new write, wait for the MDM.
   EXPECT_EQ(cluster.Find(write), nullptr);
@@ -96,7 +90,7 @@ TEST(Sds, AReturningPrimaryKeepsWhatItHasAndTakesWhatItLacks) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 1, {})), Status::kOk);
   // Acknowledged, but the secondary does not know that it is committed.
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 2, {})), Status::kOk);
@@ -110,7 +104,7 @@ TEST(Sds, AReturningPrimaryKeepsWhatItHasAndTakesWhatItLacks) {
   cluster.Restart(0);
   cluster.Configure(1, 0);
   cluster.Run(milliseconds(300));
-  const ConnId second = Client(cluster, 1);
+  const ConnId second = cluster.Client(1);
   EXPECT_EQ(cluster.StampOf(cluster.Read(second, {})), 2) << cluster.Dump();
   EXPECT_EQ(cluster.StampOf(cluster.Read(second, {.offset_bytes = 8192})), 0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(second, 4, {.offset_bytes = 12288})), Status::kOk);
@@ -120,7 +114,7 @@ TEST(Sds, AReturningPrimaryKeepsWhatItHasAndTakesWhatItLacks) {
   cluster.SameReign();
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId third = Client(cluster, 0);
+  const ConnId third = cluster.Client(0);
   EXPECT_EQ(cluster.StampOf(cluster.Read(third, {})), 2) << cluster.Dump();
   EXPECT_EQ(cluster.StampOf(cluster.Read(third, {.offset_bytes = 8192})), 0);
   EXPECT_EQ(cluster.StampOf(cluster.Read(third, {.offset_bytes = 12288})), 4);
@@ -130,7 +124,7 @@ TEST(Sds, ACopyThatMissedAStartAloneStillHasWhatWasAcknowledged) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 7, {})), Status::kOk);
   cluster.Kill(0);
   cluster.Configure(1, 0, -1, /*secondary_present=*/false);
@@ -146,7 +140,7 @@ TEST(Sds, ACopyThatMissedAStartAloneStillHasWhatWasAcknowledged) {
   cluster.SameReign();
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId other = Client(cluster, 0);
+  const ConnId other = cluster.Client(0);
   EXPECT_EQ(cluster.StampOf(cluster.Read(other, {})), 7) << cluster.Dump();
 }
 
@@ -154,7 +148,7 @@ TEST(Sds, WhatIsInFlightSurvivesANewEpochOfTheSamePrimary) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   cluster.CutPeers(1, true);
   const uint64_t first = cluster.Write(client, 1, {});
   const uint64_t second = cluster.Write(client, 2, {});
@@ -171,10 +165,10 @@ TEST(Sds, ARepeatedRequestTakesEffectOnce) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   cluster.CutPeers(1, true);
   const uint64_t first = cluster.Write(client, 1, {.request = 41});
-  const ConnId again = Client(cluster, 0);
+  const ConnId again = cluster.Client(0);
   EXPECT_FALSE(cluster.Open(client));
   const uint64_t repeated = cluster.Write(again, 1, {.request = 41});
   cluster.CutPeers(1, false);
@@ -190,13 +184,13 @@ TEST(Sds, ARepeatedRequestIsKnownToTheNextPrimary) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 1, {.request = 41})), Status::kOk);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 2, {.request = 42})), Status::kOk);
   cluster.Kill(0);
   cluster.Configure(1, -1);
   cluster.Run(milliseconds(300));
-  const ConnId other = Client(cluster, 1);
+  const ConnId other = cluster.Client(1);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(other, 1, {.request = 41})), Status::kOk);
   EXPECT_EQ(cluster.StampOf(cluster.Read(other, {})), 2);
 }
@@ -205,7 +199,7 @@ TEST(Sds, AHelloThatIsNotHigherIsRefusedAndAHigherIncarnationWaits) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   cluster.CutPeers(1, true);
   const uint64_t write = cluster.Write(client, 1, {});
   cluster.ReplaceClient();
@@ -222,7 +216,7 @@ TEST(Sds, WithoutALeaseNothingIsAdmitted) {
   TestCluster cluster(1);
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   cluster.Write(client, 1, {});
   cluster.SetLease(0, false);
   cluster.Run(milliseconds(700));
@@ -237,7 +231,7 @@ TEST(Sds, OldReignsAndUnmappedClientsAreRefused) {
   cluster.Configure(0, -1);
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 1, {.reign = 1})), Status::kWrongReign);
   cluster.Unmap();
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 1, {})), Status::kNotMapped);
@@ -248,7 +242,7 @@ TEST(Sds, AnUnmapIsDrainedWhenWhatWasAdmittedIsSettled) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   cluster.CutPeers(1, true);
   const uint64_t write = cluster.Write(client, 1, {});
   cluster.Unmap();
@@ -265,7 +259,7 @@ TEST(Sds, ANewCopyGetsEverythingAndThenCounts) {
   TestCluster cluster(2);
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   for (uint8_t i = 1; i <= 16; ++i) {
     cluster.Write(client, i, {.offset_bytes = (i - 1u) * kChunkPart, .length_bytes = 8192});
   }
@@ -287,7 +281,7 @@ TEST(Sds, ANewCopyGetsEverythingAndThenCounts) {
   cluster.Kill(0);
   cluster.Configure(1, -1);
   cluster.Run(milliseconds(300));
-  const ConnId other = Client(cluster, 1);
+  const ConnId other = cluster.Client(1);
   EXPECT_EQ(cluster.StampOf(cluster.Read(other, {})), 77) << cluster.Dump();
   for (uint8_t i = 2; i <= 16; ++i) {
     const uint64_t read =
@@ -300,7 +294,7 @@ TEST(Sds, ACopyThatWasAwayGetsOnlyWhatChanged) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   for (uint8_t i = 1; i <= 16; ++i) {
     cluster.Write(client, i, {.offset_bytes = (i - 1u) * kChunkPart, .length_bytes = 8192});
   }
@@ -326,18 +320,46 @@ TEST(Sds, ACopyThatWasAwayGetsOnlyWhatChanged) {
   cluster.Kill(0);
   cluster.Configure(1, -1);
   cluster.Run(milliseconds(300));
-  const ConnId other = Client(cluster, 1);
+  const ConnId other = cluster.Client(1);
   EXPECT_EQ(cluster.StampOf(cluster.Read(other, {.offset_bytes = 3 * kChunkPart})), 50);
   EXPECT_EQ(cluster.StampOf(cluster.Read(other, {.offset_bytes = 4 * kChunkPart})), 51);
   EXPECT_EQ(cluster.StampOf(cluster.Read(other, {.offset_bytes = 4 * kChunkPart + 4096})), 5);
   EXPECT_EQ(cluster.StampOf(cluster.Read(other, {.offset_bytes = 0})), 1);
 }
 
+// Each refusal had eight questions as its answer, at once (seed 616000169).
+TEST(Sds, ARefusedFetchIsNotAskedForAgain) {
+  TestCluster cluster(2);
+  cluster.Configure(0, 1);
+  cluster.Run(milliseconds(300));
+  const ConnId client = cluster.Client(0);
+  EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 1, {})), Status::kOk);
+  cluster.CutPeers(1, true);
+  for (uint32_t i = 1; i < 4; ++i) cluster.Write(client, 2, {.offset_bytes = i * 4096});
+  uint32_t asked = 0;
+  cluster.Tamper([&](wire::Message& message) {
+    if (std::holds_alternative<wire::FetchEntry>(message.body)) ++asked;
+    if (auto* reply = std::get_if<wire::FetchReply>(&message.body)) {
+      message = {.body = wire::FetchReply{.pair = reply->pair, .status = Status::kWrongEpoch},
+                 .payload = {}};
+    }
+    return asked < 1000;
+  });
+  cluster.Configure(1, 0);
+  cluster.CutPeers(1, false);
+  cluster.Run(milliseconds(300));
+  EXPECT_EQ(asked, 3u) << cluster.Dump();
+  cluster.Tamper({});
+  cluster.Configure(1, 0);
+  cluster.Run(milliseconds(300));
+  EXPECT_EQ(cluster.StampOf(cluster.Read(cluster.Client(1), {.offset_bytes = 8192})), 2);
+}
+
 TEST(Sds, AReleasedPrimaryServesNothingMore) {
   TestCluster cluster(2);
   cluster.Configure(0, 1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   cluster.Write(client, 1, {});
   cluster.SameReign();
   cluster.Configure(0, 1, -1, true, /*release=*/true);
@@ -349,7 +371,7 @@ TEST(Sds, AReleasedPrimaryServesNothingMore) {
   cluster.Configure(1, 0);
   cluster.Run(milliseconds(300));
   EXPECT_EQ(cluster.StatusOf(read), Status::kNotPrimary);
-  const ConnId other = Client(cluster, 1);
+  const ConnId other = cluster.Client(1);
   EXPECT_EQ(cluster.StampOf(cluster.Read(other, {})), 1) << cluster.Dump();
   EXPECT_EQ(cluster.StatusOf(cluster.Write(other, 2, {})), Status::kOk);
 }
@@ -358,15 +380,15 @@ TEST(Sds, NonsenseClosesItsConnectionAndNothingElse) {
   TestCluster cluster(1);
   cluster.Configure(0, -1);
   cluster.Run(milliseconds(300));
-  const ConnId client = Client(cluster, 0);
+  const ConnId client = cluster.Client(0);
   EXPECT_EQ(cluster.StatusOf(cluster.Write(client, 3, {})), Status::kOk);
   cluster.Write(client, 4, {.offset_bytes = 100});
   EXPECT_FALSE(cluster.Open(client));
-  const ConnId replicator = Client(cluster, 0);
+  const ConnId replicator = cluster.Client(0);
   cluster.SendRaw(replicator, {.body = wire::Replicate{}, .payload = {}});
   cluster.Run(milliseconds(10));
   EXPECT_FALSE(cluster.Open(replicator));
-  const ConnId good = Client(cluster, 0);
+  const ConnId good = cluster.Client(0);
   EXPECT_EQ(cluster.StampOf(cluster.Read(good, {})), 3);
 }
 

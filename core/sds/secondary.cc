@@ -18,9 +18,10 @@ using wire::Status;
 
 namespace {
 
-// Extents promised to one primary. The least is what the largest request may touch.
-constexpr uint64_t kExtentCreditsMin = wire::kDataBlocksMax / wire::kBlocksPerExtent + 1;
-constexpr uint64_t kExtentCreditsMax = 128;
+// As far as this side knows the entries.
+uint64_t CommittedBy(EntryId commit_point, Epoch epoch, uint64_t received) {
+  return commit_point.epoch == epoch ? std::min(commit_point.seq.value(), received) : 0;
+}
 
 }  // namespace
 
@@ -123,7 +124,7 @@ void Secondary::ReplyStart(Context& ctx, ConnId conn, Status status) {
                                                .held_count = static_cast<uint32_t>(
                                                    std::min<uint64_t>(durable_, UINT32_MAX)),
                                                .status = status,
-                                               .credits = Promise(ctx)});
+                                               .credits = CreditsNow(ctx)});
 }
 
 void Secondary::OnEpochStart(Context& ctx, ConnId conn, const wire::EpochStart& start,
@@ -132,7 +133,8 @@ void Secondary::OnEpochStart(Context& ctx, ConnId conn, const wire::EpochStart& 
   if (store == nullptr) return;
   std::vector<wire::HistoryItem> history;
   if (!ParseList(payload, start.history_count, &history) ||
-      !ValidHistory(history, start.pair.epoch) || (start.joining != 0) != joining_) {
+      !ValidHistory(history, start.pair.epoch) || (start.joining != 0) != joining_ ||
+      start.renamed_count > store::kTailEntriesMax || start.start.value() > kSeqMax) {
     ctx.node.sessions.Violation(ctx, conn, "an epoch start that makes no sense");
     return;
   }
@@ -175,6 +177,7 @@ void Secondary::StartInSync(Context& ctx, ConnId conn, const wire::EpochStart& s
   }
   phase_ = Phase::kStarting;
   received_ = plan->count;
+  carried_ = start.renamed_count;
   const std::vector<store::Rename> renames = RenamesOf(*plan, self.started, config_.epoch);
   const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kFollowStart,
                                            .replica = key_,
@@ -193,45 +196,6 @@ void Secondary::StartInSync(Context& ctx, ConnId conn, const wire::EpochStart& s
                     tag, ctx.node.Out(ctx));
 }
 
-void Secondary::StartJoining(Context& ctx, const wire::EpochStart& start,
-                             std::span<const wire::HistoryItem> history) {
-  store::Store* store = StoreOf(ctx);
-  EntryId end;
-  if (const store::SliceFacts* facts = store->Find(key_.slice)) {
-    const Epoch in_sync = facts->needs_resync ? Epoch() : facts->in_sync_epoch;
-    const JoinBase base = FindJoinBase(LineageOf(*facts), in_sync, history);
-    // What an earlier joining brought stays, when the source goes on from there.
-    const wire::JoinCursor cursor = facts->needs_resync ? wire::JoinCursor() : facts->cursor;
-    end = FindResumeEnd(cursor, history).value_or(base.end);
-    // What is taken as common from now on: not more, whatever history this joining leaves behind.
-    if (base.epoch < facts->in_sync_epoch) {
-      const store::Tag mark = ctx.node.ops.Add({.kind = OpKind::kMark, .replica = key_});
-      store->SetInSync(ctx.now, key_.slice, base.epoch, base.issuer, mark, ctx.node.Out(ctx));
-    }
-    if (!PLANTED_BUG("R14-no-void")) {
-      const store::Tag mark = ctx.node.ops.Add({.kind = OpKind::kMark, .replica = key_});
-      store->VoidAbove(ctx.now, key_.slice, end, mark, ctx.node.Out(ctx));
-    }
-  }
-  phase_ = Phase::kStarting;
-  received_ = start.start.value();
-  const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kFollowStart,
-                                           .replica = key_,
-                                           .instance = instance_,
-                                           .epoch = config_.epoch,
-                                           .a = received_});
-  store->StartEpoch(ctx.now, key_.slice,
-                    {.epoch = config_.epoch,
-                     .issuer = start.issuer,
-                     .end = end,
-                     .in_sync = false,
-                     .history = history,
-                     .renames = {},
-                     .start = start.start,
-                     .members = MembersOf(config_)},
-                    tag, ctx.node.Out(ctx));
-}
-
 void Secondary::OnReplicate(Context& ctx, ConnId conn, const wire::Replicate& message,
                             const Slice& payload) {
   store::Store* store = StoreOf(ctx);
@@ -244,16 +208,17 @@ void Secondary::OnReplicate(Context& ctx, ConnId conn, const wire::Replicate& me
     return;
   }
   const auto refuse = [&](Status status) {
-    ctx.effects.Send(
-        conn,
-        wire::ReplicateAck{
-            .pair = Pair(), .durable = Seq(durable_), .credits = Promise(ctx), .status = status});
+    ctx.effects.Send(conn, wire::ReplicateAck{.pair = Pair(),
+                                              .durable = Seq(durable_),
+                                              .credits = CreditsNow(ctx),
+                                              .status = status});
   };
   if (phase_ != Phase::kFollowing) return refuse(Status::kBehind);
   if (seq > received_ + 1) return refuse(Status::kBehind);
   wire::EntryHeader header = message.entry;
   header.id.epoch = config_.epoch;
-  if (seq <= received_) {
+  const bool again = seq <= received_;
+  if (again) {
     ack_owed_ = true;  // it came again after a reconnect
     if (!PLANTED_BUG("duplicate-replicate-applied")) {
       ctx.node.MarkDirty(key_);
@@ -261,9 +226,34 @@ void Secondary::OnReplicate(Context& ctx, ConnId conn, const wire::Replicate& me
     }
     header.id.seq = Seq(received_ + 1);
   }
-  // The primary knew of room that others have taken since: it comes again.
-  if (LogRoom(*ctx.node.devices.FindUp(key_.device)) <
-      payload.size() + store::kAppendOverheadBytes) {
+  Device* device = ctx.node.devices.FindUp(key_.device);
+  CHECK(device != nullptr);  // it has the store
+  const CreditsUsed used{.extents_used = message.extents_used,
+                         .log_used = message.log_used,
+                         .extents_max = ExtentsTouched(header),
+                         .log_bytes = payload.size() + store::kAppendOverheadBytes};
+  using Cover = DeviceCredits::Cover;
+  const Cover cover = again ? Cover::kUncovered : DeviceCredits::Judge(promise_, used);
+  // T is sent what was admitted before it made its first promise.
+  const bool may_be_uncovered = joining_ || seq <= carried_ || again;
+  if (cover == Cover::kImplausible || (cover == Cover::kUncovered && !may_be_uncovered)) {
+    ctx.node.sessions.Violation(ctx, conn, "a replicate that takes what was not promised");
+    return;
+  }
+  const uint64_t decided =
+      std::max(committed_, CommittedBy(message.commit_point, config_.epoch, received_));
+  if (received_ + 1 - decided > store::kTailEntriesMax) {
+    ctx.node.sessions.Violation(ctx, conn, "more undecided entries than a slice may have");
+    return;
+  }
+  if (cover == Cover::kUncovered) {
+    const uint64_t room = joining_ ? LogRoomForClients(*device) : LogRoomForTail(*device);
+    if (room < used.log_bytes) return refuse(Status::kBusy);
+  } else if (store->append_room() < used.log_bytes) {
+    ++ctx.node.counters.promises_broken;
+    ctx.Log(Severity::kCritical,
+            absl::StrCat("slice ", ToString(key_.slice), ": no room in the log of device ",
+                         ToString(key_.device), " for an entry to which it was promised"));
     return refuse(Status::kBusy);
   }
   if (header.kind == wire::EntryKind::kWrite &&
@@ -271,7 +261,8 @@ void Secondary::OnReplicate(Context& ctx, ConnId conn, const wire::Replicate& me
     return refuse(Status::kNoSpace);
   }
   ++received_;
-  OnCreditsUsed(ctx, message.extents_used);
+  if (cover == Cover::kCovered) device->credits.Use(&promise_, used);
+  if (received_ == carried_) SettleIfHere(ctx);
   const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kFollowAppend,
                                            .replica = key_,
                                            .instance = instance_,
@@ -292,139 +283,10 @@ void Secondary::OnCommitPoint(Context& ctx, EntryId commit_point) {
   store::Store* store = StoreOf(ctx);
   if (store == nullptr || phase_ != Phase::kFollowing) return;
   if (commit_point.epoch != config_.epoch) return;
-  const EntryId known{config_.epoch, Seq(std::min(commit_point.seq.value(), received_))};
+  const EntryId known{config_.epoch, Seq(CommittedBy(commit_point, config_.epoch, received_))};
+  committed_ = std::max(committed_, known.seq.value());
   if (!known.seq.valid() || known <= store->Find(key_.slice)->commit_point) return;
   store->SetCommitPoint(ctx.now, key_.slice, known, ctx.node.Out(ctx));
-}
-
-// ---- Joining
-// ---------------------------------------------------------------------------------------
-
-bool Secondary::TakeStream(Context& ctx, ConnId conn, uint64_t stream, uint64_t payload_bytes) {
-  conn_ = conn;
-  if (phase_ == Phase::kFollowing && joining_ && stream == stream_received_ + 1) {
-    if (LogRoomForClients(*ctx.node.devices.FindUp(key_.device)) >=
-        payload_bytes + store::kAppendOverheadBytes) {
-      return true;
-    }
-    ctx.effects.Send(
-        conn, wire::JoinAck{.pair = Pair(), .stream = stream_durable_, .status = Status::kBusy});
-    return false;
-  }
-  if (phase_ == Phase::kFollowing && stream <= stream_received_) {
-    join_ack_owed_ = true;  // it came again after a reconnect
-    ctx.node.MarkDirty(key_);
-    return false;
-  }
-  ctx.effects.Send(
-      conn, wire::JoinAck{.pair = Pair(), .stream = stream_durable_, .status = Status::kBehind});
-  return false;
-}
-
-store::Tag Secondary::StreamOp(Context& ctx) {
-  ++stream_received_;
-  return ctx.node.ops.Add({.kind = OpKind::kJoinAppend,
-                           .replica = key_,
-                           .instance = instance_,
-                           .epoch = config_.epoch,
-                           .a = stream_received_});
-}
-
-// The last entry appended here that the copy contains.
-EntryId Secondary::AfterOf(EntryId after) const {
-  return {config_.epoch, Seq(std::min(after.seq.value(), received_))};
-}
-
-bool Secondary::IsFull(Context& ctx, ConnId conn, uint64_t extents) {
-  // What is promised to primaries is not for copies.
-  if (UnpromisedExtents(*ctx.node.devices.FindUp(key_.device)) >= extents) return false;
-  ctx.effects.Send(
-      conn, wire::JoinAck{.pair = Pair(), .stream = stream_durable_, .status = Status::kNoSpace});
-  return true;
-}
-
-void Secondary::OnCopyExtent(Context& ctx, ConnId conn, const wire::CopyExtent& copy,
-                             const Slice& payload) {
-  store::Store* store = StoreOf(ctx);
-  if (store == nullptr || !TakeStream(ctx, conn, copy.stream, payload.size())) return;
-  if (copy.extent >= wire::kExtentsPerChunk || !copy.vtree.valid() ||
-      !ValidExtent(payload, copy.present, copy.block_crc)) {
-    ctx.node.sessions.Violation(ctx, conn, "a copy that makes no sense");
-    return;
-  }
-  if (IsFull(ctx, conn, copy.present == 0 ? 0 : 1)) return;
-  const store::ChunkKey chunk{.vtree = copy.vtree, .version = copy.version, .chunk = copy.chunk};
-  const store::Tag tag = StreamOp(ctx);
-  store->AppendCopy(ctx.now, key_.slice, chunk, copy.extent, copy.present, copy.modified_epoch,
-                    AfterOf(copy.after), payload, PackedCrcs(copy.block_crc, copy.present), tag,
-                    ctx.node.Out(ctx));
-}
-
-void Secondary::OnDropChunk(Context& ctx, ConnId conn, const wire::DropChunk& drop) {
-  store::Store* store = StoreOf(ctx);
-  if (store == nullptr || !TakeStream(ctx, conn, drop.stream, 0)) return;
-  const store::ChunkKey chunk{.vtree = drop.vtree, .version = drop.version, .chunk = drop.chunk};
-  const store::Tag tag = StreamOp(ctx);
-  store->AppendDrop(ctx.now, key_.slice, chunk, AfterOf(drop.after), tag, ctx.node.Out(ctx));
-}
-
-void Secondary::OnCopyRequests(Context& ctx, ConnId conn, const wire::CopyRequests& ids,
-                               const Slice& payload) {
-  store::Store* store = StoreOf(ctx);
-  if (store == nullptr || !TakeStream(ctx, conn, ids.stream, payload.size())) return;
-  std::vector<wire::RequestRecord> records;
-  if (!ParseList(payload, ids.count, &records)) {
-    ctx.node.sessions.Violation(ctx, conn, "request ids that make no sense");
-    return;
-  }
-  const store::Tag tag = StreamOp(ctx);
-  store->AppendRequests(ctx.now, key_.slice, records, tag, ctx.node.Out(ctx));
-}
-
-void Secondary::OnCopyCursor(Context& ctx, ConnId conn, const wire::CopyCursor& cursor) {
-  store::Store* store = StoreOf(ctx);
-  if (store == nullptr || !TakeStream(ctx, conn, cursor.stream, 0)) return;
-  const store::Tag tag = StreamOp(ctx);
-  store->SetCursor(ctx.now, key_.slice,
-                   {.epoch = config_.epoch,
-                    .issuer = config_.issuer,
-                    .after = AfterOf(cursor.after).seq,
-                    .vtree = cursor.vtree,
-                    .version = cursor.version,
-                    .chunk = cursor.chunk},
-                   tag, ctx.node.Out(ctx));
-}
-
-void Secondary::OnChangedQuery(Context& ctx, ConnId conn, const wire::ChangedQuery& query) {
-  store::Store* store = StoreOf(ctx);
-  if (store == nullptr || phase_ != Phase::kFollowing) return;
-  constexpr size_t kPageChunks = 1024;
-  std::optional<store::ChunkKey> after;
-  if (query.from_start == 0) {
-    after = {
-        .vtree = query.after_vtree, .version = query.after_version, .chunk = query.after_chunk};
-  }
-  std::vector<wire::ChangedChunk> chunks;
-  const std::vector<store::ChunkSummary> found =
-      store->List(key_.slice, after, query.after_epoch, kPageChunks);
-  for (const store::ChunkSummary& chunk : found) {
-    chunks.push_back({.vtree = chunk.key.vtree,
-                      .version = chunk.key.version,
-                      .chunk = chunk.key.chunk,
-                      .extents = chunk.extents,
-                      .changed = chunk.changed});
-  }
-  Slice payload = MakeList(*ctx.node.resources.pool, std::span<const wire::ChangedChunk>(chunks));
-  if (payload.empty() && !chunks.empty()) {
-    ctx.effects.Send(
-        conn, wire::JoinAck{.pair = Pair(), .stream = stream_durable_, .status = Status::kBusy});
-    return;
-  }
-  ctx.effects.Send(conn,
-                   wire::ChangedReply{.pair = Pair(),
-                                      .count = static_cast<uint32_t>(chunks.size()),
-                                      .more = chunks.size() == kPageChunks ? 1u : 0u},
-                   std::move(payload));
 }
 
 // ---- Read repair of the primary's copy
@@ -495,58 +357,65 @@ void Secondary::OnRepairRead(Context& ctx, const Op& op, store::DoneStatus statu
 
 // ---- Credits (R24)
 
-void Secondary::Begin(Context& ctx) {
-  Device* device = ctx.node.devices.FindAny(key_.device);
-  CHECK(device != nullptr);
-  ++device->followers;
-}
-
-void Secondary::End(Context& ctx) {
-  Device* device = ctx.node.devices.FindAny(key_.device);
-  CHECK(device != nullptr);
-  CHECK_GT(device->followers, 0u);
-  --device->followers;
-  device->extents_promised -= extents_limit_ - extents_used_;
-  extents_used_ = extents_limit_;
-}
-
-wire::Credits Secondary::Promise(Context& ctx) {
-  Device* device = ctx.node.devices.FindUp(key_.device);
-  if (device == nullptr) return {.extents_limit = extents_limit_};
-  const uint64_t own = extents_limit_ - extents_used_;
-  const uint64_t free = FreeExtents(*device->store);
-  const uint64_t others = device->extents_promised - own;
-  const uint64_t available = free > others ? free - others : 0;
-  // Half of what is left, shared by all, so that whoever comes later finds some, too; at the end
-  // what one request may need.
-  const uint64_t share = std::min(available / 2 / device->followers, kExtentCreditsMax);
-  const uint64_t wanted = std::max(share, std::min(available, kExtentCreditsMin));
-  if (wanted > own) {
-    extents_limit_ += wanted - own;
-    device->extents_promised += wanted - own;
+wire::Credits Secondary::CreditsNow(Context& ctx) {
+  wire::Credits credits;
+  if (Device* device = ctx.node.devices.FindUp(key_.device)) {
+    // What was carried over needs its place first.
+    if (settled()) device->credits.TopUp(&promise_, CreditRoomOf(*device));
+    credits.window_bytes = WindowBytes(*device);
   }
-  return {.extents_limit = extents_limit_,
-          .window_bytes = WindowBytes(*device),
-          .log_bytes = LogRoom(*device)};
+  credits.extents_limit = promise_.extents_limit;
+  credits.log_limit = promise_.log_limit;
+  return credits;
 }
 
-// An epoch's first entries may have been admitted before it gave credits: they count, too.
-void Secondary::OnCreditsUsed(Context& ctx, uint64_t extents_used) {
-  if (extents_used <= extents_used_) return;
+void Secondary::OnCreditsRequest(Context& ctx, ConnId conn, const wire::CreditsRequest& request) {
   Device* device = ctx.node.devices.FindUp(key_.device);
-  CHECK(device != nullptr);
-  device->extents_promised -= std::min(extents_used, extents_limit_) - extents_used_;
-  extents_limit_ = std::max(extents_limit_, extents_used);
-  extents_used_ = extents_used;
+  if (device == nullptr) return;
+  conn_ = conn;
+  if (phase_ != Phase::kFollowing) {
+    ctx.effects.Send(conn, wire::ReplicateAck{.pair = Pair(), .status = Status::kBehind});
+    return;
+  }
+  if (request.log_wanted > kLogCreditsMin ||
+      !device->credits.GiveBack(&promise_, request.log_used)) {
+    ctx.node.sessions.Violation(ctx, conn, "a request for credits that makes no sense");
+    return;
+  }
+  if (settled() && request.log_wanted > 0 &&
+      !device->credits.Ask(instance_, &promise_, request.log_wanted, ctx.now.boot,
+                           CreditRoomOf(*device))) {
+    ctx.node.RecallCredits(ctx, *device);
+  }
+  ack_owed_ = true;
+  ctx.node.MarkDirty(key_);
 }
 
 void Secondary::RefillCredits(Context& ctx) {
-  if (phase_ != Phase::kFollowing || extents_limit_ - extents_used_ >= kExtentCreditsMin) return;
-  const uint64_t before = extents_limit_;
-  Promise(ctx);
-  if (extents_limit_ == before) return;
+  const Device* device = ctx.node.devices.FindUp(key_.device);
+  if (device == nullptr || !settled()) return;
+  if (!device->credits.IsShort(promise_, CreditRoomOf(*device))) return;
+  const Promise before = promise_;
+  CreditsNow(ctx);
+  if (promise_.extents_limit == before.extents_limit && promise_.log_limit == before.log_limit) {
+    return;
+  }
   ack_owed_ = true;
   ctx.node.MarkDirty(key_);
+}
+
+void Secondary::RecallCredits(Context& ctx) {
+  if (phase_ != Phase::kFollowing || promise_.log_left() == 0) return;
+  if (!ctx.node.sessions.IsReady(conn_)) return;
+  ctx.effects.Send(
+      conn_,
+      wire::ReplicateAck{
+          .pair = Pair(), .durable = Seq(durable_), .credits = CreditsNow(ctx), .give_back = 1});
+}
+
+void Secondary::SettleIfHere(Context& ctx) {
+  Device* device = ctx.node.devices.FindUp(key_.device);
+  if (device != nullptr && settled()) device->credits.Settle(key_.slice);
 }
 
 // ---- Completions
@@ -574,6 +443,7 @@ void Secondary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
           Severity::kDebug,
           absl::StrCat("slice ", ToString(key_.slice), " follows epoch ", ToString(config_.epoch),
                        joining_ ? " joining" : " in sync", ", holds ", received_));
+      SettleIfHere(ctx);
       ReplyStart(ctx, conn_, Status::kOk);
       return;
     case OpKind::kFollowAppend:
@@ -593,8 +463,9 @@ void Secondary::Advance(Context& ctx) {
   store::Store* store = StoreOf(ctx);
   const bool reachable = ctx.node.sessions.IsReady(conn_);
   if (store != nullptr && reachable && ack_owed_) {
-    ctx.effects.Send(conn_, wire::ReplicateAck{
-                                .pair = Pair(), .durable = Seq(durable_), .credits = Promise(ctx)});
+    ctx.effects.Send(
+        conn_,
+        wire::ReplicateAck{.pair = Pair(), .durable = Seq(durable_), .credits = CreditsNow(ctx)});
   }
   if (reachable && join_ack_owed_) {
     ctx.effects.Send(conn_, wire::JoinAck{.pair = Pair(), .stream = stream_durable_});
@@ -605,7 +476,8 @@ void Secondary::Advance(Context& ctx) {
 }
 
 void Secondary::CheckInvariants(const Node&) const {
-  CHECK_LE(extents_used_, extents_limit_);
+  CHECK_LE(promise_.extents_used, promise_.extents_limit);
+  CHECK_LE(promise_.log_used, promise_.log_limit);
   CHECK_LE(durable_, received_);
   CHECK_LE(stream_durable_, stream_received_);
   CHECK(phase_ == Phase::kFollowing || stream_received_ == 0);
@@ -621,7 +493,8 @@ std::string Secondary::Dump() const {
 uint64_t Secondary::StateHash() const {
   uint64_t hash = mix64(config_.epoch.value() + static_cast<uint64_t>(phase_));
   hash = mix64(hash + received_ * 3 + durable_);
-  hash = mix64(hash + extents_limit_ * 7 + extents_used_);
+  hash = mix64(hash + promise_.extents_limit * 7 + promise_.extents_used);
+  hash = mix64(hash + promise_.log_limit * 7 + promise_.log_used);
   return mix64(hash + stream_received_ * 5 + stream_durable_);
 }
 

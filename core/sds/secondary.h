@@ -11,6 +11,7 @@
 #include "core/base/ids.h"
 #include "core/sds/config.h"
 #include "core/sds/context.h"
+#include "core/sds/device_set.h"
 #include "core/sds/ops.h"
 #include "core/wire/data.h"
 
@@ -30,6 +31,7 @@ class Secondary {
   void OnEpochStart(Context& ctx, ConnId conn, const wire::EpochStart& start, const Slice& payload);
   void OnReplicate(Context& ctx, ConnId conn, const wire::Replicate& message, const Slice& payload);
   void OnCommitPoint(Context& ctx, EntryId commit_point);
+  void OnCreditsRequest(Context& ctx, ConnId conn, const wire::CreditsRequest& request);
   void OnCopyExtent(Context& ctx, ConnId conn, const wire::CopyExtent& copy, const Slice& payload);
   void OnDropChunk(Context& ctx, ConnId conn, const wire::DropChunk& drop);
   void OnCopyRequests(Context& ctx, ConnId conn, const wire::CopyRequests& ids,
@@ -40,10 +42,12 @@ class Secondary {
   void OnDone(Context& ctx, const Op& op, store::DoneStatus status);
 
   // R24: what it promises to the primary is counted at its device, from here to there.
-  void Begin(Context& ctx);
-  void End(Context& ctx);
+  void Begin(Device& device) { device.credits.Join(); }
+  void End(Device& device) { device.credits.Leave(key_.slice, instance_, &promise_); }
   // Tells the primary when there is room again after there was little.
   void RefillCredits(Context& ctx);
+  void RecallCredits(Context& ctx);
+  const Promise& promise() const { return promise_; }
 
   // Sends the acknowledgements that became due.
   void Advance(Context& ctx);
@@ -60,8 +64,10 @@ class Secondary {
  private:
   wire::PairHeader Pair() const;
   // What the primary may take from now on, with what is free now.
-  wire::Credits Promise(Context& ctx);
-  void OnCreditsUsed(Context& ctx, uint64_t extents_used);
+  wire::Credits CreditsNow(Context& ctx);
+  // All entries that its primary carried over are here.
+  bool settled() const { return phase_ == Phase::kFollowing && received_ >= carried_; }
+  void SettleIfHere(Context& ctx);
   void OnRepairRead(Context& ctx, const Op& op, store::DoneStatus status);
   store::Store* StoreOf(Context& ctx) const;
   void StartInSync(Context& ctx, ConnId conn, const wire::EpochStart& start,
@@ -86,8 +92,9 @@ class Secondary {
   uint64_t durable_ = 0;
   uint64_t stream_received_ = 0;
   uint64_t stream_durable_ = 0;
-  uint64_t extents_limit_ = 0;  // R24; what lies above `used` is in Device::extents_promised
-  uint64_t extents_used_ = 0;
+  uint64_t carried_ = 0;    // entries up to here are from before the epoch
+  uint64_t committed_ = 0;  // seq of the commit point as it was told in this epoch
+  Promise promise_;
   bool ack_owed_ = false;
   bool join_ack_owed_ = false;
 };

@@ -154,6 +154,10 @@ void Sessions::Violation(Context& ctx, ConnId conn, std::string_view what) {
                            std::string(what)));
     }
   }
+  if (found == connections_.end() && reported_[Address()]++ == 0) {
+    ctx.Log(Severity::kWarning,
+            absl::StrCat("closing a connection to another SDS: ", std::string(what)));
+  }
   ctx.effects.Close(conn);
   Drop(ctx, conn);
 }

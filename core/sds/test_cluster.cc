@@ -12,7 +12,6 @@ namespace gabion::sds {
 namespace {
 
 constexpr DeviceIndex kDisk{1};
-constexpr uint64_t kCluster = 77;
 constexpr uint64_t kVolumeBytes = 16 << 20;
 
 }  // namespace
@@ -122,6 +121,19 @@ void TestCluster::ReplaceClient() {
   SendUpdate(std::move(update));
 }
 
+void TestCluster::NameUnknownDevice(size_t node) {
+  (node == 0 ? slice_.mutable_primary() : slice_.mutable_secondary())->set_device(999);
+  slice_.set_epoch(++epoch_);
+  proto::ConfigUpdate update;
+  *update.add_slices() = slice_;
+  SendUpdate(std::move(update));
+}
+
+bool TestCluster::LogHas(std::string_view text) const {
+  return std::any_of(log_.begin(), log_.end(),
+                     [&](const std::string& line) { return line.find(text) != std::string::npos; });
+}
+
 void TestCluster::SendUpdate(proto::ConfigUpdate update) {
   for (Host& host : nodes_) {
     if (host.role == nullptr || !host.mdm.valid() || host.version == 0) continue;
@@ -207,7 +219,7 @@ void TestCluster::OnMdmMessage(size_t node, ConnId conn, const wire::Message& me
   Host& host = nodes_[node];
   if (std::holds_alternative<wire::Hello>(message.body)) {
     host.mdm = conn;
-    Deliver(conn, {.body = wire::HelloReply{.cluster = ClusterId(kCluster),
+    Deliver(conn, {.body = wire::HelloReply{.cluster = ClusterId(kTestCluster),
                                             .responder = 1,
                                             .incarnation = Incarnation(1),
                                             .version = wire::kVersionMax,
@@ -221,7 +233,7 @@ void TestCluster::OnMdmMessage(size_t node, ConnId conn, const wire::Message& me
     host.registered_devices = static_cast<size_t>(management->sds_register().devices_size());
     proto::Management reply;
     proto::SdsRegisterReply* body = reply.mutable_sds_register_reply();
-    body->set_cluster(kCluster);
+    body->set_cluster(kTestCluster);
     body->set_sds(node + 1);
     body->set_lease_ms(1000);
     body->set_heartbeat_ms(200);
@@ -271,6 +283,7 @@ void TestCluster::Deliver(ConnId from_conn, wire::Message message) {
   const auto found = pipes_.find(from_conn);
   if (found == pipes_.end()) return;
   Pipe& pipe = found->second;
+  if (pipe.from >= 0 && pipe.to >= 0 && tamper_ && !tamper_(message)) return;
   if (pipe.from >= 0 && pipe.to >= 0 &&
       (nodes_[static_cast<size_t>(pipe.from)].cut || nodes_[static_cast<size_t>(pipe.to)].cut)) {
     pipe.held.push_back(std::move(message));
@@ -438,139 +451,7 @@ void TestCluster::Run(Duration duration) {
   now_ = end;
 }
 
-// ---- The client
-// ------------------------------------------------------------------------------------
-
-ConnId TestCluster::Connect(size_t node) {
-  const ConnId conn = MakePipe(kClient, static_cast<int>(node));
-  nodes_[node].events.push_back(ConnectedEvent{pipes_.at(conn).peer, 0, AddressOf(50)});
-  SendRaw(conn, {.body = wire::Hello{.cluster = ClusterId(kCluster),
-                                     .sender = kTestClient,
-                                     .target = node + 1,
-                                     .incarnation = Incarnation(client_incarnation_),
-                                     .connection = ConnectionNumber(++client_connection_),
-                                     .role = wire::PeerRole::kSdc}});
-  RunEvents();
-  return conn;
-}
-
-std::optional<wire::Status> TestCluster::Greeted(ConnId conn) const {
-  const auto found = greetings_.find(conn);
-  if (found == greetings_.end()) return std::nullopt;
-  return found->second;
-}
-
-bool TestCluster::Open(ConnId conn) const { return pipes_.contains(conn); }
-
-void TestCluster::SendRaw(ConnId conn, wire::Message message) { Deliver(conn, std::move(message)); }
-
-uint64_t TestCluster::Write(ConnId conn, uint8_t stamp, const Io& io) {
-  Slice payload;
-  if (io.kind == wire::EntryKind::kWrite) {
-    payload = pool_.Allocate(io.length_bytes);
-    std::memset(payload.mutable_span().data(), stamp, io.length_bytes);
-  }
-  wire::WriteRequest request{.target = {.volume = VolumeId(kTestVolume),
-                                        .vtree = VtreeId(kTestVtree),
-                                        .slice = SliceId(kTestSlice),
-                                        .reign = Reign(io.reign == 0 ? reign_ : io.reign),
-                                        .chunk = io.chunk,
-                                        .offset_bytes = io.offset_bytes,
-                                        .length_bytes = io.length_bytes},
-                             .tag = ++last_tag_,
-                             .snap_number = SnapNumber(1),
-                             .request = RequestId(io.request == 0 ? ++last_request_ : io.request),
-                             .low_water = RequestId(1),
-                             .kind = io.kind};
-  uint32_t at = 0;
-  for (size_t piece = 0; at < payload.size(); ++piece) {
-    const uint32_t size = std::min(wire::kBlockBytes - (io.offset_bytes + at) % wire::kBlockBytes,
-                                   io.length_bytes - at);
-    request.piece_crc[piece] = Crc32c(payload.span().subspan(at, size));
-    at += size;
-  }
-  SendRaw(conn, {.body = request, .payload = std::move(payload)});
-  RunEvents();
-  return last_tag_;
-}
-
-uint64_t TestCluster::Read(ConnId conn, const Io& io) {
-  SendRaw(conn,
-          {.body = wire::ReadRequest{.target = {.volume = VolumeId(kTestVolume),
-                                                .vtree = VtreeId(kTestVtree),
-                                                .slice = SliceId(kTestSlice),
-                                                .reign = Reign(io.reign == 0 ? reign_ : io.reign),
-                                                .chunk = io.chunk,
-                                                .offset_bytes = io.offset_bytes,
-                                                .length_bytes = io.length_bytes},
-                                     .tag = ++last_tag_}});
-  RunEvents();
-  return last_tag_;
-}
-
-uint64_t TestCluster::Zero(ConnId conn, const Io& io) {
-  const wire::WriteRequest request{
-      .target = {.volume = VolumeId(kTestVolume),
-                 .vtree = VtreeId(kTestVtree),
-                 .slice = SliceId(kTestSlice),
-                 .reign = Reign(io.reign == 0 ? reign_ : io.reign),
-                 .offset_bytes = io.offset_bytes,
-                 .length_bytes = io.length_bytes},
-      .tag = ++last_tag_,
-      .snap_number = SnapNumber(1),
-      .request = RequestId(io.request == 0 ? ++last_request_ : io.request),
-      .low_water = RequestId(1),
-      .kind = wire::EntryKind::kZero};
-  SendRaw(conn, {.body = request, .payload = {}});
-  RunEvents();
-  return last_tag_;
-}
-
-uint64_t TestCluster::AskPresence(ConnId conn, uint32_t count, uint64_t reign) {
-  SendRaw(conn,
-          {.body = wire::PresenceRequest{.target = {.volume = VolumeId(kTestVolume),
-                                                    .vtree = VtreeId(kTestVtree),
-                                                    .slice = SliceId(kTestSlice),
-                                                    .reign = Reign(reign == 0 ? reign_ : reign),
-                                                    .length_bytes = wire::kChunkBytes},
-                                         .tag = ++last_tag_,
-                                         .chunk_count = count,
-                                         .chunk_stride = 1},
-           .payload = {}});
-  RunEvents();
-  return last_tag_;
-}
-
-std::optional<wire::ChunkPresence> TestCluster::PresenceOf(uint64_t tag) const {
-  const Answer* answer = Find(tag);
-  if (answer == nullptr || answer->data.size() < sizeof(wire::ChunkPresence)) return std::nullopt;
-  wire::ChunkPresence presence;
-  std::memcpy(&presence, answer->data.data(), sizeof(presence));
-  return presence;
-}
-
-const TestCluster::Answer* TestCluster::Find(uint64_t tag) const {
-  const auto found = answers_.find(tag);
-  return found == answers_.end() ? nullptr : &found->second;
-}
-
-wire::Status TestCluster::StatusOf(uint64_t tag) const {
-  const Answer* answer = Find(tag);
-  CHECK(answer != nullptr) << "no answer yet\n" << Dump();
-  return answer->status;
-}
-
-std::optional<uint8_t> TestCluster::StampOf(uint64_t tag) const {
-  const Answer* answer = Find(tag);
-  if (answer == nullptr || answer->status != wire::Status::kOk || answer->data.empty()) {
-    return std::nullopt;
-  }
-  const auto stamp = static_cast<uint8_t>(answer->data.span()[0]);
-  for (const std::byte byte : answer->data.span()) {
-    if (static_cast<uint8_t>(byte) != stamp) return std::nullopt;
-  }
-  return stamp;
-}
+// ---- What a test sees
 
 const store::Store& TestCluster::StoreOf(size_t index) const {
   return *node(index).devices.Find(DeviceId(DeviceOf(index)))->store;

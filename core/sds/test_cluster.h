@@ -4,10 +4,13 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/role/role.h"
@@ -17,6 +20,7 @@
 
 namespace gabion::sds {
 
+inline constexpr uint64_t kTestCluster = 77;
 inline constexpr uint64_t kTestSlice = 500;
 inline constexpr uint64_t kTestVolume = 7;
 inline constexpr uint64_t kTestVtree = 70;
@@ -49,6 +53,8 @@ class TestCluster {
   bool alive(size_t node) const { return nodes_[node].role != nullptr; }
   // Messages between SDSs, to and from this one, wait until it is healed.
   void CutPeers(size_t node, bool cut) { nodes_[node].cut = cut; }
+  // What happens to each message between SDSs; false: it is lost. Empty: nothing.
+  void Tamper(std::function<bool(wire::Message&)> tamper) { tamper_ = std::move(tamper); }
   void SetLease(size_t node, bool granted) { nodes_[node].lease = granted; }
 
   // Gives everybody alive the slice's configuration. -1: none.
@@ -56,6 +62,8 @@ class TestCluster {
                      bool release = false);
   void SameReign() { keep_reign_ = true; }
   uint64_t epoch() const { return epoch_; }
+  // A new epoch in which the primary (node 0) or the secondary is on a device that nobody has.
+  void NameUnknownDevice(size_t node);
   void Unmap();
   // The repository was restored: a full configuration without the slice, which asks for surveys.
   void CloseSlice();
@@ -77,6 +85,8 @@ class TestCluster {
     wire::Status status{};
     Slice data;
   };
+  // Whose hello was answered well.
+  ConnId Client(size_t node);
   // Opens the next connection; it is usable when Greeted() says kOk.
   ConnId Connect(size_t node);
   std::optional<wire::Status> Greeted(ConnId conn) const;
@@ -88,8 +98,11 @@ class TestCluster {
     uint64_t reign = 0;    // 0: the present
     uint32_t chunk = 0;
     wire::EntryKind kind = wire::EntryKind::kWrite;
+    uint64_t low_water = 1;
   };
   uint64_t Write(ConnId conn, uint8_t stamp, const Io& io);
+  // A whole one, counted from chunk 0 on; there is time for the answer.
+  uint64_t WriteExtent(ConnId conn, uint32_t extent, uint8_t stamp);
   uint64_t Read(ConnId conn, const Io& io);
   // Zeroes whole blocks.
   uint64_t Zero(ConnId conn, const Io& io);
@@ -103,11 +116,13 @@ class TestCluster {
   // Every byte of the answer; nothing when they differ.
   std::optional<uint8_t> StampOf(uint64_t tag) const;
   uint64_t last_request() const { return last_request_; }
+  uint64_t last_tag() const { return last_tag_; }
 
   const Node& node(size_t index) const { return nodes_[index].role->node(); }
   const store::Store& StoreOf(size_t index) const;
   std::string Dump() const;
   const std::vector<std::string>& log() const { return log_; }
+  bool LogHas(std::string_view text) const;
   BufferPool& pool() { return pool_; }
 
  private:
@@ -167,6 +182,7 @@ class TestCluster {
   std::map<ConnId, wire::Status> greetings_;
   std::map<uint64_t, Answer> answers_;
   std::vector<std::string> log_;
+  std::function<bool(wire::Message&)> tamper_;
 };
 
 }  // namespace gabion::sds

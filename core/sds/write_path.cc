@@ -6,6 +6,7 @@
 #include "core/base/bug.h"
 #include "core/base/checksum.h"
 #include "core/base/mix.h"
+#include "core/sds/entry_check.h"
 #include "core/sds/node.h"
 #include "core/sds/primary.h"
 
@@ -119,8 +120,8 @@ bool Primary::TryAdmit(Context& ctx, SlotTag tag) {
   }
   const wire::EntryHeader header = HeaderOf(ctx, *request);
   Status refusal = Status::kOk;
-  const uint64_t extents = store->ExtentsNeeded(key_.slice, header);
-  if (!HasRoom(ctx, header, request->data.size(), extents, &refusal)) {
+  uint64_t extents = 0;
+  if (!HasRoom(ctx, *store, header, request->data.size(), &extents, &refusal)) {
     if (refusal == Status::kOk) return false;
     Refuse(ctx, tag, refusal);
     return true;
@@ -245,17 +246,6 @@ wire::EntryHeader Primary::HeaderOf(Context& ctx, const Request& request) const 
           .kind = request.kind};
 }
 
-namespace {
-
-// The most that the entry can newly take anywhere: a joining member may lack what this side has.
-uint64_t ExtentsTouched(const wire::EntryHeader& header) {
-  if (header.kind != wire::EntryKind::kWrite) return 0;
-  const uint32_t last = header.first_block + header.block_count - 1u;
-  return last / wire::kBlocksPerExtent - header.first_block / wire::kBlocksPerExtent + 1;
-}
-
-}  // namespace
-
 bool Primary::HasCredits(const Follower& follower, uint64_t extents, bool* full) const {
   *full = false;
   if (PLANTED_BUG("R24-no-extent-credits")) return true;
@@ -267,26 +257,16 @@ bool Primary::HasCredits(const Follower& follower, uint64_t extents, bool* full)
   return false;
 }
 
-bool Primary::HasLogCredits(const Follower& follower, uint64_t bytes) const {
-  // What it has not acknowledged is not committed, or kept for it. Some of that is there already,
-  // and counted twice until the next answer.
-  const bool joining = &follower == &joining_;
-  const uint64_t count = joining ? log_.size() : log_.size() - committed_count_;
-  const uint64_t on_the_way =
-      (joining ? retained_bytes_ : uncommitted_bytes_) + count * store::kAppendOverheadBytes;
-  return on_the_way + bytes <= follower.credits.log_bytes;
-}
-
 bool Primary::JoiningHasCredits(Context& ctx, uint64_t bytes, uint64_t extents, Status* refusal) {
   if (!joining_.active() || join_.phase() == JoinSource::Phase::kFailed) return true;
   bool full = false;
-  const bool fits_log = HasLogCredits(joining_, bytes);
+  const bool fits_log = joining_.log_used + bytes <= joining_.credits.log_limit;
   if (fits_log && HasCredits(joining_, extents, &full)) {
     joining_.short_since = kNever;
     return true;
   }
   short_of_log_ = short_of_log_ || !fits_log;
-  AskCredits(ctx, joining_);
+  AskCredits(ctx, joining_, fits_log ? 0 : bytes);
   if (join_.binding()) {  // R19: only an epoch ends it now
     if (full) *refusal = Status::kNoSpace;
     return false;
@@ -303,8 +283,8 @@ bool Primary::JoiningHasCredits(Context& ctx, uint64_t bytes, uint64_t extents, 
   return true;
 }
 
-bool Primary::HasRoom(Context& ctx, const wire::EntryHeader& header, uint64_t bytes,
-                      uint64_t extents, Status* refusal) {
+bool Primary::HasRoom(Context& ctx, const store::Store& store, const wire::EntryHeader& header,
+                      uint64_t bytes, uint64_t* extents, Status* refusal) {
   Device* device = ctx.node.devices.FindUp(key_.device);
   CHECK(device != nullptr);
   uint64_t window = WindowBytes(*device);
@@ -326,27 +306,40 @@ bool Primary::HasRoom(Context& ctx, const wire::EntryHeader& header, uint64_t by
     }
     return false;
   }
-  if (secondary_.active() && !HasLogCredits(secondary_, log_bytes)) {
+  if (secondary_.active() && secondary_.log_used + log_bytes > secondary_.credits.log_limit) {
     short_of_log_ = true;
     if (secondary_.short_since == kNever) secondary_.short_since = ctx.now.boot;
-    AskCredits(ctx, secondary_);
+    AskCredits(ctx, secondary_, log_bytes);
     return false;
   }
   // Only data takes extents; the rest gives them back.
   if (header.kind == wire::EntryKind::kWrite) {
-    if (extents > 0 && UnpromisedExtents(*device) < extents) {
+    *extents = store.ExtentsNeeded(key_.slice, header);
+    if (*extents > 0 && UnpromisedExtents(*device) < *extents) {
       *refusal = Status::kNoSpace;
       return false;
     }
     bool full = false;
-    if (secondary_.active() && !HasCredits(secondary_, extents, &full)) {
-      AskCredits(ctx, secondary_);
+    if (secondary_.active() && !HasCredits(secondary_, *extents, &full)) {
+      AskCredits(ctx, secondary_, 0);
       if (full) *refusal = Status::kNoSpace;
       return false;
     }
   }
   return JoiningHasCredits(ctx, log_bytes, ExtentsTouched(header), refusal);
 }
+
+namespace {
+
+InFlight::Used TakeFrom(Follower& follower, uint64_t extents, uint64_t log_bytes) {
+  if (follower.active()) {  // else it has promised nothing yet
+    follower.extents_used += extents;
+    follower.log_used += log_bytes;
+  }
+  return {follower.extents_used, follower.log_used};
+}
+
+}  // namespace
 
 void Primary::Append(Context& ctx, SlotTag tag, Request& request, const wire::EntryHeader& header,
                      uint64_t extents) {
@@ -361,9 +354,10 @@ void Primary::Append(Context& ctx, SlotTag tag, Request& request, const wire::En
                  .payload = header.kind == wire::EntryKind::kWrite ? request.data : Slice(),
                  .request = tag,
                  .ordinal = ++append_count_,
-                 .extents_secondary = secondary_.extents_used += extents,
-                 .extents_joining = joining_.extents_used += ExtentsTouched(header),
                  .admitted_at = request.admitted_at};
+  const uint64_t log_bytes = entry.payload.size() + store::kAppendOverheadBytes;
+  entry.secondary_used = TakeFrom(secondary_, extents, log_bytes);
+  entry.joining_used = TakeFrom(joining_, ExtentsTouched(header), log_bytes);
   std::copy_n(request.crc.begin(), entry.crc.size(), entry.crc.begin());
   entry.lock = std::exchange(request.lock, RangeLock::Handle());
   request.data = Slice();

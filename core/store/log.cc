@@ -185,6 +185,10 @@ void Log::Gather(uint64_t ring_limit) {
 void Log::Seal() {
   gathering_.header_bytes = HeaderBytes(gathering_.bytes.size(), gathering_.payload_blocks);
   gathering_.position = StartFor(gathering_.total_bytes());
+  if (gathering_.position != head_) {
+    skip_end_ = gathering_.position;
+    skipped_ = gathering_.position - head_;
+  }
   CHECK_LE(gathering_.end() - tail_, geometry_.log_bytes);
   uint64_t payload_position = gathering_.position + gathering_.header_bytes;
   for (const QueuedRecord& record : gathering_.records) {
@@ -224,13 +228,16 @@ bool Log::Cut() {
 
 uint64_t Log::append_room() const {
   // Of two batches in a row that were not closed by their number of records, one is more than half
-  // full. Each may waste a block, and one of them what is left in front of the ring's end.
+  // full. Each may waste a block, and one of them what is left in front of the ring's end: less
+  // than a batch, set aside until the tail has passed it, so that the room does not shrink by it.
   const uint64_t batch_max = geometry_.batch_bytes_max();
   const uint64_t bytes = queue_.log_bytes + control_.log_bytes;
   const uint64_t records = queue_.records.size() + control_.records.size();
   const uint64_t batches = records / kRecordsPerBatch + 2 * bytes / batch_max + 2;
   const uint64_t taken = head_ - tail_ + bytes + batches * kBlockBytes;
-  const uint64_t room = geometry_.log_bytes - geometry_.log_reserve() - batch_max;
+  const uint64_t skipped = skip_end_ > tail_ ? skipped_ : 0;
+  CHECK_LE(skipped, batch_max);
+  const uint64_t room = geometry_.log_bytes - geometry_.log_reserve() - (batch_max - skipped);
   return taken < room ? room - taken : 0;
 }
 

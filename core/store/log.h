@@ -153,6 +153,9 @@ class Log {
 
   uint64_t head_ = 0;
   uint64_t tail_ = 0;
+  // What the last batch that did not fit in front of the ring's end left there unused.
+  uint64_t skip_end_ = 0;
+  uint64_t skipped_ = 0;
   uint64_t durable_position_ = 0;
   uint32_t last_crc_ = 0;  // of the last batch written
   uint64_t cut_position_ = 0;

@@ -147,6 +147,7 @@ void RecordWriter::CommitPoint(SliceId slice, EntryId commit_point) {
 }
 
 void RecordWriter::EpochStart(SliceId slice, const EpochStartRecord& record, EntryId keep) {
+  static_assert(kRenamesMax >= kTailEntriesMax);
   CHECK_LE(record.renames.size(), kRenamesMax);
   Write(RecordType::kEpochStart, 0, [&](ByteWriter& writer) {
     writer.Of(slice);

@@ -148,6 +148,8 @@ struct Capacity {
 
 // What an entry takes of the log besides its payload, at most.
 inline constexpr uint64_t kAppendOverheadBytes = 2 * wire::kBlockBytes;
+// Undecided entries of one slice, at most: an epoch start names each of them.
+inline constexpr uint64_t kTailEntriesMax = 8192;
 
 // Counters since open; for metrics.
 struct Counters {

@@ -236,17 +236,19 @@ struct Replicate {
   PairHeader pair;
   EntryHeader entry;
   EntryId commit_point;
-  // Extents that this and the entries before it in the epoch may newly take there (R24).
+  // Of what the replica promised (R24): extents that this and the entries before it in the epoch
+  // may newly take there, and bytes of its log that they take or that were given back.
   uint64_t extents_used = 0;
+  uint64_t log_used = 0;
   std::array<uint32_t, kDataBlocksMax> block_crc{};
 };
-static_assert(sizeof(Replicate) == 400);
+static_assert(sizeof(Replicate) == 408);
 
 // What a replica promises to the primary of an epoch (R24): void with the epoch.
 struct Credits {
   uint64_t extents_limit = 0;  // Replicate::extents_used may grow to this
   uint64_t window_bytes = 0;   // uncommitted entries, payload and overhead
-  uint64_t log_bytes = 0;      // of entries that its log has room for, beyond what it has received
+  uint64_t log_limit = 0;      // Replicate::log_used may grow to this
 };
 static_assert(sizeof(Credits) == 24);
 
@@ -256,9 +258,19 @@ struct ReplicateAck {
   Seq durable;
   Credits credits;
   Status status{};
-  std::array<uint8_t, 6> reserved{};
+  uint8_t give_back = 0;  // 1: others wait for log bytes; what is not used is wanted back
+  std::array<uint8_t, 5> reserved{};
 };
 static_assert(sizeof(ReplicateAck) == 80);
+
+// A primary that waits for credits asks for them, and one that was asked gives them back. A
+// ReplicateAck answers.
+struct CreditsRequest {
+  PairHeader pair;
+  uint64_t log_used = 0;    // bytes used or given back in this epoch, as in Replicate
+  uint64_t log_wanted = 0;  // bytes that the next entry takes; 0: none
+};
+static_assert(sizeof(CreditsRequest) == 56);
 
 // Commit points with nothing to ride on, within 50 ms (R9). Payload: `count` CommitItem.
 struct CommitPoints {

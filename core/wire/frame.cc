@@ -132,6 +132,7 @@ struct Checker {
   const char* operator()(const SessionHeartbeatReply&) const { return nullptr; }
   const char* operator()(const Replicate& m) const { return CheckEntry(m.entry, payload); }
   const char* operator()(const ReplicateAck& m) const {
+    if (m.give_back > 1) return "a bad flag";
     return Valid(m.status) ? nullptr : "a bad status";
   }
   const char* operator()(const CommitPoints& m) const {
@@ -189,6 +190,7 @@ struct Checker {
     return CheckList(payload, uint64_t(__builtin_popcount(m.present)) * kBlockBytes);
   }
   const char* operator()(const CopyCursor&) const { return nullptr; }
+  const char* operator()(const CreditsRequest&) const { return nullptr; }
 };
 
 template <size_t kIndex>

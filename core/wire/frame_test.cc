@@ -126,6 +126,10 @@ struct Legalise {
     const uint64_t payload = Of(m.entry);
     return m.status == Status::kOk ? payload : 0;
   }
+  uint64_t Payload(ReplicateAck& m) {
+    m.give_back = Upto<uint8_t>(1);
+    return 0;
+  }
   uint64_t Payload(EpochStart& m) {
     m.joining = Upto<uint8_t>(1);
     return List<HistoryItem>(m.history_count);
@@ -390,6 +394,10 @@ TEST_F(FrameRefusals, UnknownStatuses) {
   ack.status = static_cast<Status>(24);
   frame_ = Encode({ack, {}});
   EXPECT_EQ(Refusal().message, "a ReplicateAck with a bad status");
+  ack.status = Status::kOk;
+  ack.give_back = 2;
+  frame_ = Encode({ack, {}});
+  EXPECT_EQ(Refusal().message, "a ReplicateAck with a bad flag");
 }
 
 TEST(FrameDeathTest, OurOwnOversizedMessageIsABug) {

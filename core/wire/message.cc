@@ -37,6 +37,7 @@ constexpr std::array<std::string_view, std::variant_size_v<Body>> kTypeNames = {
     "RepairQuery",
     "RepairReply",
     "CopyCursor",
+    "CreditsRequest",
 };
 
 }  // namespace

@@ -27,7 +27,8 @@ using Body =
                  EpochStartReply,                                                           // 13-18
                  CopyExtent, DropChunk, CopyRequests, JoinAck, ChangedQuery, ChangedReply,  // 19-24
                  PresenceRequest, PresenceReply,                                            // 25-26
-                 RepairQuery, RepairReply, CopyCursor>;                                     // 27-29
+                 RepairQuery, RepairReply, CopyCursor,                                      // 27-29
+                 CreditsRequest>;                                                           // 30
 
 struct Message {
   Body body;

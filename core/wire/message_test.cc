@@ -19,6 +19,7 @@ TEST(Message, TypeNumbersOfTheWireNeverMove) {
   EXPECT_EQ((Message{PresenceReply{}, {}}).type(), 26);
   EXPECT_EQ((Message{RepairQuery{}, {}}).type(), 27);
   EXPECT_EQ((Message{CopyCursor{}, {}}).type(), 29);
+  EXPECT_EQ((Message{CreditsRequest{}, {}}).type(), 30);
 }
 
 TEST(Message, TypeNamesFollowTheNumbers) {
@@ -28,7 +29,8 @@ TEST(Message, TypeNamesFollowTheNumbers) {
   EXPECT_EQ(TypeName(24), "ChangedReply");
   EXPECT_EQ(TypeName(26), "PresenceReply");
   EXPECT_EQ(TypeName(29), "CopyCursor");
-  EXPECT_EQ(TypeName(30), "Unknown");
+  EXPECT_EQ(TypeName(30), "CreditsRequest");
+  EXPECT_EQ(TypeName(31), "Unknown");
   EXPECT_EQ(TypeName(65535), "Unknown");
 }
 

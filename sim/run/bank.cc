@@ -38,6 +38,8 @@ constexpr PlantedBug kBugs[] = {
     {"R22-void-live-lease", "R22: a new incarnation voids a lease only with lock and devices", 12},
     {"R22-device-of-another-run-accepted", "R22: a device knows the newest run that has used it",
      0},
+    {"R24-credits-kept", "R24: credits that others wait for are given back", 0},
+    {"R24-log-promised-twice", "R24: room in a log is promised to one primary", 0},
     {"R24-log-room-not-asked", "R24: a write is admitted when every log has room for it", 0},
     {"R24-no-extent-credits", "R24: a write is admitted when everybody has extents for it", 0},
     {"act-before-durable", "the MDM acts on what is committed", 165},

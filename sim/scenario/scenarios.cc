@@ -249,6 +249,43 @@ void SmallLogsMakeWritersWait(Stage& stage) {
   stage.ReadEverything();
 }
 
+// Room in the log that was promised to a primary is there, whoever else wants it: two servers with
+// small logs are each other's secondary in many slices, and one fails while both are full.
+void PromisedRoomIsThere(Stage& stage) {
+  constexpr uint64_t kLarge = 256 << 10;
+  const ClusterOptions& options = stage.cluster().options();
+  const auto write_all = [&](uint64_t bytes, const std::function<void()>& meanwhile) {
+    auto left = std::make_shared<uint64_t>(options.volume_bytes / kLarge);
+    for (uint64_t at = 0; at < options.volume_bytes; at += kLarge) {
+      const auto client = static_cast<uint32_t>(at / kLarge % options.sdc_count);
+      stage.workload().Write(client, 0, at, bytes, [left](int error, const Slice&) {
+        if (error == 0) --*left;
+      });
+    }
+    meanwhile();
+    stage.WaitFor("all writes succeed", seconds(60), [left] { return *left == 0; });
+  };
+  const uint64_t epochs = stage.watch().epochs();
+  // Every primary is promised something, for many small writes, and keeps what it does not need.
+  for (int round = 0; round < 3; ++round) write_all(32 << 10, [] {});
+  // Each needs all that a log has to promise; the others give it back.
+  for (uint64_t chunk = 0; chunk < options.volume_bytes / kChunk; ++chunk) {
+    stage.WriteAndWait(chunk * kChunk, kLarge);
+  }
+  stage.Expect(stage.watch().epochs() == epochs, "nobody lost a copy for it");
+  for (int round = 0; round < 3 && !stage.failed(); ++round) {
+    const NodeIndex victim = round == 1 ? stage.Secondary() : stage.Primary();
+    write_all(kLarge, [&] {
+      stage.Sleep(milliseconds(30 + 20 * round));
+      stage.world().Kill(victim);
+      stage.Sleep(milliseconds(200 * round));
+      stage.world().Start(victim);
+    });
+    stage.WaitMirrored();
+  }
+  stage.ReadEverything();
+}
+
 // Its copies are made anew elsewhere while it is away; it learns what to forget while its device is
 // still being opened.
 void AnOutageGivesTheSpaceBack(Stage& stage) {
@@ -639,6 +676,14 @@ ClusterOptions WithSmallLogs(ClusterOptions options) {
   return options;
 }
 
+ClusterOptions WithManySlices(ClusterOptions options) {
+  options = WithSmallLogs(options);
+  options.slice_count = 64;
+  options.volume_bytes = 64 << 20;
+  options.device_bytes = 160 << 20;
+  return options;
+}
+
 ClusterOptions WithTwin(ClusterOptions options) {
   options.twin = true;
   return options;
@@ -670,6 +715,8 @@ std::span<const Scenario> DataScenarios() {
        SmallLogsMakeWritersWait, WithSmallLogs(Servers(2, 4))},
       {"s16g-space-after-an-outage", "after a long outage a device forgets what is elsewhere now",
        AnOutageGivesTheSpaceBack, Servers(3)},
+      {"s16h-promised-room", "room in a log that was promised is there, whatever fails",
+       PromisedRoomIsThere, WithManySlices(Servers(2, 4))},
       {"s18-drifting-clocks", "clocks at the ends of the bound give no two primaries",
        NoStaleReadsFromACutPrimary, WithDrift(Servers(2, 2))},
       {"s18-wall-clock-jumps", "a wall clock that jumps an hour gives no two primaries",
