@@ -332,6 +332,13 @@ std::string SdsRole::Dump() const {
   for (const auto& [id, device] : node_.devices.devices()) {
     absl::StrAppend(&text, "  device ", ToString(id), " ", device.config.path, " ",
                     ToString(device.phase), device.error.empty() ? "" : ": ", device.error, "\n");
+    if (device.store == nullptr) continue;
+    const store::Capacity capacity = device.store->capacity();
+    absl::StrAppend(&text, "    log ", capacity.log_used_bytes, " of ", capacity.log_bytes,
+                    " B used, room for ", device.store->append_room(), ", promised ",
+                    device.credits.log_promised(), "; extents ", capacity.extents_free, " of ",
+                    capacity.extents_total, " free, promised ", device.credits.extents_promised(),
+                    "\n");
   }
   absl::StrAppend(&text, node_.peers.Dump());
   for (const auto& [key, replica] : node_.replicas) {

@@ -243,7 +243,6 @@ void StoreImpl::Maintain(const Now& now, Output out) {
     }
     in_round_ = false;
     round_again_ = RoundMadeProgress();
-    round_signature_ = RoundSignature();
     round_ended_ = now.boot;
     if (destager_.out_of_extents()) {
       out.effects.Log(Severity::kCritical,
@@ -269,6 +268,7 @@ void StoreImpl::Maintain(const Now& now, Output out) {
   const uint64_t ring = geometry_.log_bytes;
   const uint64_t tail = log_.head() - log_.used();
   destager_.Start(log_pressure ? ring / 8 : UINT64_MAX, log_pressure ? tail + ring / 8 : 0);
+  round_signature_ = RoundSignature();
   in_round_ = true;
   checkpoint_wanted_ = true;
 }

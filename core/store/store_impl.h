@@ -122,8 +122,8 @@ class StoreImpl {
   Instant retry_at_ = kNever;
   // A round: destaging, then a checkpoint.
   bool in_round_ = false;
-  // What the last round ended with: another one makes sense only after something changed.
   mutable uint64_t checked_batches_ = 0;  // when everything was checked last
+  // When the last round began: another one makes sense only after something changed since.
   uint64_t round_signature_ = 0;
   bool round_again_ = true;
   uint64_t relocated_bytes_ = 0;  // since something changed

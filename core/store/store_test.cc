@@ -106,5 +106,25 @@ TEST_F(StoreTest, FullLogMakesCallersWaitAndServesThemAll) {
   }
 }
 
+// What becomes destageable while a round is under way is the next round's, though nothing else
+// happens: callers that wait for room give no other sign.
+TEST_F(StoreTest, WhatIsCommittedDuringARoundIsBroughtHomeByTheNext) {
+  FormatAndStart();
+  constexpr uint64_t kEntries = 12;
+  Tag last = 0;
+  for (uint64_t seq = 1; seq <= kEntries; ++seq) {
+    last = test_.Append(kSlice, test_.Write(Entry(1, seq), static_cast<uint32_t>(seq), 0, 32), seq);
+  }
+  ASSERT_EQ(test_.Await(last), DoneStatus::kOk);
+  test_.Commit(kSlice, Entry(1, 1));
+  while (test_.store().counters().destaged_blocks == 0) {
+    ASSERT_TRUE(test_.StepDisk() || test_.timer() != kNever) << test_.store().Dump();
+    test_.FireTimer();
+  }
+  test_.Commit(kSlice, Entry(1, kEntries));
+  test_.Quiesce();
+  EXPECT_EQ(test_.store().counters().destaged_blocks, kEntries * 32) << test_.store().Dump();
+}
+
 }  // namespace
 }  // namespace gabion::store
