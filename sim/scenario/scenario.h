@@ -66,7 +66,14 @@ struct Scenario {
 };
 
 std::span<const Scenario> AllScenarios();
-std::span<const Scenario> ManagerScenarios();  // a part of them
+// Parts of them.
+std::span<const Scenario> ServerScenarios();
+std::span<const Scenario> DeviceScenarios();
+std::span<const Scenario> ClientScenarios();
+std::span<const Scenario> ManagerScenarios();
+
+// What most scripts begin with: one volume of 4 MiB in 4 slices.
+ClusterOptions SmallCluster(uint32_t sds_count, uint32_t sdc_count = 1);
 
 // Empty, or what went wrong. `tracer` may be null.
 std::string RunScenarioScript(const Scenario& scenario, Tracer* tracer);
