@@ -63,16 +63,21 @@ const Home& HomeTable::at(uint32_t place) const {
 
 void HomeTable::Set(uint32_t place, const Home& home) {
   CHECK_LT(place, geometry_.extents_total);
-  std::unique_ptr<Page>& page = pages_[place / kHomesPerPage];
+  const uint32_t number = place / kHomesPerPage;
+  std::unique_ptr<Page>& page = pages_[number];
   if (page == nullptr) page = std::make_unique<Page>();
+  if (to_write_.contains(number) && !PLANTED_BUG("S8-page-changes-after-the-cut")) {
+    const auto [frozen, is_first] = frozen_.try_emplace(number);
+    if (is_first) frozen->second = std::make_unique<Page>(*page);
+  }
   (*page)[place % kHomesPerPage] = home;
-  dirty_.insert(place / kHomesPerPage);
+  dirty_.insert(number);
 }
 
 // ---- Checkpoint
 
 void HomeTable::BeginCheckpoint(uint64_t checkpoint_number) {
-  CHECK(to_write_.empty() && maps_to_write_.empty());
+  CHECK(to_write_.empty() && maps_to_write_.empty() && frozen_.empty());
   checkpoint_number_ = checkpoint_number;
   to_write_.swap(dirty_);
 }
@@ -110,9 +115,15 @@ std::optional<uint64_t> HomeTable::NextToWrite(std::span<std::byte> block) {
   return Give(block, kMapMagic, number, geometry_.maps_offset(), maps_[number]);
 }
 
-bool HomeTable::EncodePage(uint32_t number, std::span<std::byte> block) const {
-  if (pages_[number] == nullptr) return false;
-  const Page& page = *pages_[number];
+bool HomeTable::EncodePage(uint32_t number, std::span<std::byte> block) {
+  std::unique_ptr<Page> frozen;
+  if (const auto found = frozen_.find(number); found != frozen_.end()) {
+    frozen = std::move(found->second);
+    frozen_.erase(found);
+  }
+  const Page* source = frozen != nullptr ? frozen.get() : pages_[number].get();
+  if (source == nullptr) return false;
+  const Page& page = *source;
   const auto is_used = [](const Home& home) { return home.present != 0; };
   if (std::none_of(page.begin(), page.end(), is_used)) return false;
   static_assert(sizeof(TableBlockHeader) + sizeof(Page) == kBlockBytes);

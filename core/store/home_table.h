@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "core/base/bytes.h"
 #include "core/base/ids.h"
 #include "core/store/layout.h"
@@ -71,8 +72,8 @@ class HomeTable {
   void Clear(uint32_t place) { Set(place, Home{}); }
 
   // ---- Checkpoint
-  // What changed so far is to be written. Changes from now on are the next checkpoint's, though
-  // they may be seen by this one.
+  // What changed so far is to be written, as it is now: changes from now on are the next
+  // checkpoint's. (A slice may be dropped meanwhile, and its record not be durable in the end.)
   void BeginCheckpoint(uint64_t checkpoint_number);
   // The next block to write, pages first, then maps: fills `block` and says where on the device it
   // goes. Nothing: all of them were given out.
@@ -105,10 +106,11 @@ class HomeTable {
   };
   using Page = std::array<Home, kHomesPerPage>;
 
-  // Fills the rest of `block` from its header on and refers to it.
+  // Fills in the header of `block` and refers to it; where it goes.
   uint64_t Give(std::span<std::byte> block, uint64_t magic, uint64_t number, uint64_t region_offset,
                 Reference& reference);
-  bool EncodePage(uint32_t number, std::span<std::byte> block) const;
+  // The content when the checkpoint began. False: there is none.
+  bool EncodePage(uint32_t number, std::span<std::byte> block);
   void EncodeMap(uint32_t number, std::span<std::byte> block) const;
   bool Matches(std::span<const std::byte> block, const Reference& reference) const;
   bool DecodeMap(uint32_t number, std::span<const std::byte> block);
@@ -125,6 +127,8 @@ class HomeTable {
   NumberSet dirty_;  // pages
   NumberSet to_write_;
   NumberSet maps_to_write_;
+  // Of pages to write that changed since the checkpoint began: what they were then.
+  absl::btree_map<uint32_t, std::unique_ptr<Page>> frozen_;
   // Recovery.
   uint32_t next_map_ = 0;
   uint32_t next_page_ = 0;

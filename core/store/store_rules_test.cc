@@ -511,6 +511,62 @@ TEST(StoreRules, AnExtentIsNotUsedAgainBeforeItsOwnersEndIsDurable) {
 }
 
 // The other superblock still names the checkpoint before, and that one needs the log.
+// A checkpoint is the state at its cut: the drop comes later, and never becomes durable.
+TEST(StoreRules, ASliceThatIsDroppedDuringACheckpointIsWholeUntilTheDropIsDurable) {
+  TestStore test({.device_bytes = 128 << 20});
+  FormatAndStart(test);
+  const Geometry geometry = *ComputeGeometry(test.disk().info().size_bytes, 4 << 20);
+  const uint64_t log = geometry.log_offset();
+  const uint64_t log_end = geometry.extents_offset();
+  // Homes in more pages than a checkpoint writes at a time; then one of each changes.
+  constexpr uint32_t kPages = Checkpointer::kPagesInFlightMax + 8;
+  uint64_t seq = 0;
+  const auto append = [&](uint32_t extent, uint64_t stamp) {
+    AppendBlocks(test, ++seq, extent / kExtentsPerChunk,
+                 extent % kExtentsPerChunk * kBlocksPerExtent, 1, stamp);
+  };
+  for (uint32_t extent = 0; extent < kPages * kHomesPerPage; ++extent) {
+    append(extent, 100);
+    if (extent % 200 == 199) BringHome(test);
+  }
+  BringHome(test);
+  for (uint32_t page = 0; page < kPages; ++page) append(page * kHomesPerPage, 200 + page);
+  test.Commit(kSlice, Entry(1, seq));
+  const auto in_table = [&] {
+    const uint64_t at = test.disk().pending() == 0 ? 0 : test.disk().pending_offset(0);
+    return at >= geometry.maps_offset() && at < log;
+  };
+  for (int i = 0; !in_table(); ++i) {
+    ASSERT_LT(i, 100) << test.store().Dump();
+    if (!test.StepDisk()) test.FireTimer();
+  }
+  const uint64_t checkpoints = test.store().counters().checkpoints;
+  const Tag drop = test.NewTag();
+  test.store().DropSlice(test.now(), kSlice, drop, test.out());
+  test.Take();
+  // Everything goes on but the log.
+  for (size_t at = 0; at < test.disk().pending();) {
+    if (test.disk().pending_offset(at) >= log && test.disk().pending_offset(at) < log_end) {
+      ++at;
+      continue;
+    }
+    test.store().OnDiskDone(test.now(), test.disk().Complete(at), test.out());
+    test.Take();
+    at = 0;
+  }
+  ASSERT_GT(test.store().counters().checkpoints, checkpoints);
+  ASSERT_FALSE(test.IsDone(drop));
+  CutPower(test, Fate::kLost);
+  ASSERT_TRUE(test.Open()) << test.store().error();
+  ASSERT_NE(test.store().Find(kSlice), nullptr);
+  for (uint32_t extent = 0; extent < kPages * kHomesPerPage; ++extent) {
+    const uint32_t chunk = extent / kExtentsPerChunk;
+    const uint32_t block = extent % kExtentsPerChunk * kBlocksPerExtent;
+    const uint64_t want = extent % kHomesPerPage == 0 ? 200 + extent / kHomesPerPage : 100;
+    ASSERT_EQ(test.Read(kSlice, TestKey(chunk), block, 1), Stamps{want}) << "extent " << extent;
+  }
+}
+
 TEST(StoreRules, TheLogIsNotUsedAgainWhileOneSuperblockNeedsIt) {
   TestStore test({.device_bytes = 14 << 20});
   FormatAndStart(test);
