@@ -348,15 +348,7 @@ AdminDecision Decide(const View& view, const proto::SliceForce& request) {
                   absl::StrCat(name, ": device ", request.device(), " (", device->path(),
                                ") is not up: start its SDS first"));
   }
-  AdminDecision decision;
-  proto::ForceSlice* force = decision.command.mutable_force_slice();
-  force->set_slice(request.slice());
-  force->mutable_member()->set_sds(device->sds());
-  force->mutable_member()->set_device(request.device());
-  force->mutable_member()->set_incarnation(
-      view.repository.IncarnationOf(SdsId(device->sds())).value());
-  force->mutable_member()->set_present(true);
-  return decision;
+  return ForceCopy(view, request, SdsId(device->sds()));
 }
 
 AdminDecision DecideCommand(const View& view, const proto::AdminRequest& request) {

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/mdm/admin.h"
+#include "core/mdm/view.h"
 
 namespace gabion::mdm {
 
@@ -49,6 +50,19 @@ inline AdminDecision NotFound(const std::string& kind, const std::string& name,
   return Refuse(proto::AdminReply::NOT_FOUND,
                 absl::StrCat("no ", kind, " \"", name.substr(0, kNameMax + 1), "\": `gabion ", list,
                              " list` shows what there is"));
+}
+
+// R13: the copy that `request` names becomes the slice's only one.
+inline AdminDecision ForceCopy(const View& view, const proto::SliceForce& request, SdsId sds) {
+  AdminDecision decision;
+  proto::ForceSlice* force = decision.command.mutable_force_slice();
+  force->set_slice(request.slice());
+  proto::Member* member = force->mutable_member();
+  member->set_sds(sds.value());
+  member->set_device(request.device());
+  member->set_incarnation(view.repository.IncarnationOf(sds).value());
+  member->set_present(true);
+  return decision;
 }
 
 inline std::string Mebibytes(uint64_t bytes) { return absl::StrCat(bytes >> 20, " MiB"); }

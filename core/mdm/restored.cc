@@ -62,15 +62,7 @@ AdminDecision DecideForceOfClosed(const View& view, const SliceState& closed,
     return Refuse(Code::CONFLICT, absl::StrCat(name, ": ", TitleOf(view, other),
                                                " has a newer copy, and is up: force that one"));
   }
-  AdminDecision decision;
-  proto::ForceSlice* force = decision.command.mutable_force_slice();
-  force->set_slice(request.slice());
-  force->mutable_member()->set_sds(device->sds());
-  force->mutable_member()->set_device(request.device());
-  force->mutable_member()->set_incarnation(
-      view.repository.IncarnationOf(SdsId(device->sds())).value());
-  force->mutable_member()->set_present(true);
-  return decision;
+  return ForceCopy(view, request, SdsId(device->sds()));
 }
 
 std::string WhyNothingGoes(const Repository& repository) {
