@@ -14,6 +14,9 @@ namespace {
 
 constexpr uint32_t kRecordsPerBatch = 256;
 constexpr uint32_t kCommitPointsPerBatch = 512;
+constexpr uint32_t kInFlightMax = 4;
+// Of a batch that does not wait for those on their way.
+constexpr uint64_t kOvertakingBytesMin = 32 << 10;
 
 // Of the batch's header block and what follows it.
 uint64_t HeaderBytes(size_t record_bytes, uint32_t payload_blocks) {
@@ -71,6 +74,7 @@ void Log::Batch::Clear() {
   record_count = 0;
   control_count = 0;
   payload_blocks = 0;
+  written = false;
 }
 
 Log::Log(const Options& options, DeviceState* state, Counters* counters)
@@ -113,7 +117,7 @@ void Log::SetTail(uint64_t tail) {
   blocked_ = false;
   // They may have waited for the space, and so may the seal.
   if (!dirty_commit_points_.empty()) commit_points_at_ = Instant::min();
-  if (unproven_ && !in_flight_ && seal_at_ == kNever) seal_at_ = Instant::min();
+  if (unproven_ && in_flight_ == 0 && seal_at_ == kNever) seal_at_ = Instant::min();
 }
 
 uint64_t Log::StartFor(uint64_t total) const {
@@ -222,7 +226,7 @@ bool Log::Cut() {
     Seal();
   }
   cut_position_ = head_;
-  if (batches_.empty() || (in_flight_ && batches_.size() == 1)) cut_crc_ = last_crc_;
+  if (in_flight_ == batches_.size()) cut_crc_ = last_crc_;
   return true;
 }
 
@@ -241,33 +245,41 @@ uint64_t Log::append_room() const {
   return taken < room ? room - taken : 0;
 }
 
-bool Log::Advance(const Now& now, DiskTag tag, Effects& effects) {
-  if (in_flight_) return true;
-  if (batches_.empty()) {
-    const uint64_t ring = geometry_.log_bytes;
-    Gather(queued_renumbers_ > 0 ? ring - geometry_.log_reserve() : ring / 2);
-    const bool due = now.boot >= commit_points_at_ || flush_commit_points_;
-    if (gathering_.record_count > 0 || due) TakeCommitPoints();
+bool Log::SealNext(const Now& now) {
+  const uint64_t queued = queue_.log_bytes + control_.log_bytes;
+  if (in_flight_ > 0 && queued < std::max(kOvertakingBytesMin, in_flight_bytes_)) return false;
+  const uint64_t ring = geometry_.log_bytes;
+  Gather(queued_renumbers_ > 0 ? ring - geometry_.log_reserve() : ring / 2);
+  const bool due = in_flight_ == 0 && (now.boot >= commit_points_at_ || flush_commit_points_);
+  if (gathering_.record_count > 0 || due) {
+    TakeCommitPoints();
     flush_commit_points_ = false;
-    const bool seal = unproven_ && now.boot >= seal_at_;
-    if (gathering_.record_count == 0 && !seal) return true;
-    const uint64_t total = TotalBytes(gathering_.bytes.size(), gathering_.payload_blocks);
-    if (StartFor(total) + total - tail_ > geometry_.log_bytes) {
-      CHECK_EQ(gathering_.record_count, 0u);  // only a seal, which can wait for space
-      seal_at_ = kNever;
-      return true;
-    }
-    Seal();
   }
-  Slice header_block =
-      options_.pool->Allocate(static_cast<uint32_t>(batches_.front().header_bytes));
-  if (header_block.empty()) return false;
-  Write(now, std::move(header_block), tag, effects);
+  if (gathering_.record_count == 0) {
+    const bool seal = in_flight_ == 0 && unproven_ && now.boot >= seal_at_;
+    if (!seal) return false;
+    const uint64_t total = TotalBytes(0, 0);
+    if (StartFor(total) + total - tail_ > ring) {
+      seal_at_ = kNever;  // it can wait for space
+      return false;
+    }
+  }
+  Seal();
   return true;
 }
 
-void Log::Write(const Now& now, Slice header_block, DiskTag tag, Effects& effects) {
-  Batch& batch = batches_.front();
+bool Log::Advance(const Now& now, DiskTag tag_base, Effects& effects) {
+  while (in_flight_ < kInFlightMax && (in_flight_ < batches_.size() || SealNext(now))) {
+    Batch& batch = batches_[in_flight_];
+    Slice header_block = options_.pool->Allocate(static_cast<uint32_t>(batch.header_bytes));
+    if (header_block.empty()) return false;
+    const uint64_t slot = (first_batch_ + in_flight_) % kInFlightMax;
+    Write(now, batch, std::move(header_block), tag_base | slot, effects);
+  }
+  return true;
+}
+
+void Log::Write(const Now& now, Batch& batch, Slice header_block, DiskTag tag, Effects& effects) {
   const std::span<std::byte> bytes = header_block.mutable_span();
   std::memset(bytes.data(), 0, bytes.size());
   BatchHeader header{.header_bytes = header_block.size(),
@@ -312,7 +324,8 @@ void Log::Write(const Now& now, Slice header_block, DiskTag tag, Effects& effect
     effects.DurableWrite(options_.device, geometry_.log_place(batch.position), slices_, tag);
   }
   slices_.clear();
-  in_flight_ = true;
+  ++in_flight_;
+  in_flight_bytes_ += batch.total_bytes();
   last_crc_ = header.crc;
   if (batch.end() == cut_position_) cut_crc_ = header.crc;
   seal_at_ = kNever;
@@ -324,14 +337,31 @@ void Log::Write(const Now& now, Slice header_block, DiskTag tag, Effects& effect
   counters_->log_bytes += header.total_bytes();
 }
 
-void Log::OnWritten(const Now& now, std::vector<Done>& done) {
-  CHECK(in_flight_);
-  in_flight_ = false;
-  Batch batch = batches_.pop_front();
-  durable_position_ = batch.end();
-  if (unproven_ && !PLANTED_BUG("S2-idle-log-not-sealed")) {
+void Log::OnWritten(const Now& now, uint64_t slot, std::vector<Done>& done) {
+  const uint64_t index = (slot + kInFlightMax - first_batch_ % kInFlightMax) % kInFlightMax;
+  CHECK_LT(index, in_flight_);
+  CHECK(!batches_[index].written);
+  batches_[index].written = true;
+  if (PLANTED_BUG("S1-acknowledged-out-of-order")) {
+    for (QueuedRecord& record : batches_[index].records) {
+      if (record.tag) done.push_back({.tag = *record.tag, .status = DoneStatus::kOk});
+      record.tag.reset();
+    }
+  }
+  while (in_flight_ > 0 && batches_.front().written) {
+    --in_flight_;
+    ++first_batch_;
+    in_flight_bytes_ -= batches_.front().total_bytes();
+    BecomeDurable(batches_.pop_front(), now, done);
+  }
+  if (in_flight_ == 0 && unproven_ && !PLANTED_BUG("S2-idle-log-not-sealed")) {
     seal_at_ = SaturatingAdd(now.boot, kSealDelay);
   }
+  state_->SweepOrphans();
+}
+
+void Log::BecomeDurable(Batch batch, const Now& now, std::vector<Done>& done) {
+  durable_position_ = batch.end();
   for (const QueuedRecord& record : batch.records) {
     if (record.item != nullptr) {
       --record.item->pending;
@@ -353,7 +383,6 @@ void Log::OnWritten(const Now& now, std::vector<Done>& done) {
   control_pending_ -= batch.control_count;
   batch.Clear();
   spare_.push_back(std::move(batch));
-  state_->SweepOrphans();
 }
 
 void Log::Fail(std::vector<Done>& done) {
@@ -371,6 +400,8 @@ void Log::Fail(std::vector<Done>& done) {
     for (size_t i = 0; i < queue->records.size(); ++i) fail(queue->records[i]);
     *queue = RecordQueue{};
   }
+  in_flight_ = 0;
+  in_flight_bytes_ = 0;
   control_pending_ = 0;
   dirty_commit_points_.clear();
   seal_at_ = kNever;
@@ -383,7 +414,7 @@ void Log::Check() const {
   CHECK_LE(durable_position_, head_);
   CHECK_LE(head_ - tail_, geometry_.log_bytes);
   CHECK_EQ(batches_.empty(), durable_position_ == head_);
-  CHECK(!in_flight_ || !batches_.empty());
+  CHECK_LE(in_flight_, batches_.size());
 }
 
 }  // namespace gabion::store

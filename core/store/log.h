@@ -1,7 +1,12 @@
-// The writing end of the log: records queue up, batches are sealed from them and written one after
-// the other.
+// The writing end of the log: records queue up, batches are sealed from them and written, several
+// at a time.
 //
-//   queue --seal: gets its position--> batches --write--> on its way --> durable
+//   queue --seal: gets its position--> batches --write--> on its way --> written --> durable
+//
+// Durable is what was written with everything before it: recovery takes an unbroken run of batches,
+// and callers hear of their records in order. A batch goes at once when none is on its way.
+// Otherwise it waits until it is as large as all that are: so a slow device gets more to do at a
+// time, and batches do not become small because of it.
 //
 // Ordinary records use the ring up to a half. A checkpoint is the state after a batch, so it begins
 // by sealing all that is queued (Cut), into the other half: whatever comes later is behind it, and
@@ -60,10 +65,10 @@ class Log {
   void ControlQueued(QueuedRecord record);
   void CommitPointMoved(const Now& now, SliceId slice);
 
-  // Writes the next batch when there is one and none on its way. Returns false when memory is
-  // short.
-  bool Advance(const Now& now, DiskTag tag, Effects& effects);
-  void OnWritten(const Now& now, std::vector<Done>& done);
+  // Writes the batches whose turn it is. Returns false when memory is short.
+  bool Advance(const Now& now, DiskTag tag_base, Effects& effects);
+  // `slot`: of the tag of the write, beyond `tag_base`.
+  void OnWritten(const Now& now, uint64_t slot, std::vector<Done>& done);
   // Everything that waits gets kFailed.
   void Fail(std::vector<Done>& done);
 
@@ -90,8 +95,9 @@ class Log {
   uint64_t used() const { return head_ - tail_; }
   uint64_t record_bytes() const { return record_bytes_; }  // of all records ever; only grows
   // When Advance has something to do without another event.
-  Instant deadline() const { return in_flight_ ? kNever : std::min(seal_at_, commit_points_at_); }
-  bool in_flight() const { return in_flight_; }
+  Instant deadline() const {
+    return in_flight_ > 0 ? kNever : std::min(seal_at_, commit_points_at_);
+  }
   Instant last_activity() const { return last_activity_; }
 
   void Check() const;
@@ -116,6 +122,7 @@ class Log {
     uint32_t record_count = 0;  // commit points included
     uint32_t control_count = 0;
     uint32_t payload_blocks = 0;
+    bool written = false;
 
     uint64_t total_bytes() const { return header_bytes + uint64_t{payload_blocks} * kBlockBytes; }
     uint64_t end() const { return position + total_bytes(); }
@@ -130,8 +137,10 @@ class Log {
   void TakeCommitPoints();
   // Gives what was gathered its place in the ring.
   void Seal();
-  // The first of the batches.
-  void Write(const Now& now, Slice header_block, DiskTag tag, Effects& effects);
+  // Seals a batch when one is due. False: nothing to write now.
+  bool SealNext(const Now& now);
+  void Write(const Now& now, Batch& batch, Slice header_block, DiskTag tag, Effects& effects);
+  void BecomeDurable(Batch batch, const Now& now, std::vector<Done>& done);
 
   Options options_;
   DeviceState* state_;
@@ -142,7 +151,7 @@ class Log {
   RecordQueue queue_;
   RecordQueue control_;
   Batch gathering_;
-  Fifo<Batch> batches_;       // sealed, in order of position; the first may be on its way
+  Fifo<Batch> batches_;       // sealed, in order of position; the first `in_flight_` were given out
   std::vector<Batch> spare_;  // empty ones, for their memory
   uint64_t queued_count_ = 0;
   uint32_t queued_renumbers_ = 0;
@@ -161,7 +170,9 @@ class Log {
   uint64_t cut_position_ = 0;
   uint32_t cut_crc_ = 0;
   uint64_t record_bytes_ = 0;
-  bool in_flight_ = false;
+  uint32_t in_flight_ = 0;
+  uint64_t in_flight_bytes_ = 0;  // of those: their log bytes, headers included
+  uint64_t first_batch_ = 0;      // number of the first of `batches_`
   bool blocked_ = false;
   bool flush_commit_points_ = false;
   bool unproven_ = false;  // the last batch holds what no later header proves yet

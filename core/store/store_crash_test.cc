@@ -212,6 +212,13 @@ const Story kStories[] = {
        scene.Write(kSlice, 0, 14, 4);
        scene.Write(kSlice, 1, 0, 1);
      }},
+    {"WriteSeveralBatches", PrepareHomes,
+     [](Scene& scene) {
+       scene.Write(kSlice, 0, 14, 1);
+       scene.Write(kSlice, 0, 0, 16);
+       scene.Write(kSlice, 1, 8, 32);
+       EXPECT_EQ(scene.test().disk().pending(), 3u);
+     }},
     {"WriteAndDestage", PrepareHomes,
      [](Scene& scene) {
        scene.Write(kSlice, 0, 14, 4);

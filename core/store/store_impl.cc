@@ -127,7 +127,7 @@ void StoreImpl::OnDiskDone(const Now& now, const DiskDoneEvent& event, Output ou
         Fail("a write to its log failed", out);
         return;
       }
-      log_.OnWritten(now, out.done);
+      log_.OnWritten(now, slot, out.done);
       break;
     case TagKind::kCheckpoint:
       if (!ok && !PLANTED_BUG("S3-failed-flush-believed")) {

@@ -124,6 +124,28 @@ TEST(StoreRules, WhatIsAcknowledgedSurvivesTheLossOfEverythingElse) {
   EXPECT_EQ(Last(test), Entry(1, 1));
 }
 
+TEST(StoreRules, ABatchIsNotAcknowledgedBeforeThoseInFrontOfIt) {
+  TestStore test(kOptions);
+  FormatAndStart(test);
+  test.Settle();
+  const Tag first = test.Append(kSlice, test.Write(Entry(1, 1), 0, 0, 1), 100);
+  const Tag small = test.Append(kSlice, test.Write(Entry(1, 2), 0, 1, 1), 200);
+  ASSERT_EQ(test.disk().pending(), 1u);  // it waits: batches stay large
+  const Tag large = test.Append(kSlice, test.Write(Entry(1, 3), 0, 16, 16), 300);
+  ASSERT_EQ(test.disk().pending(), 2u);
+  test.CompleteDisk(1);
+  EXPECT_FALSE(test.IsDone(small) || test.IsDone(large));
+  TestStore cut(kOptions, test.disk());
+  CutPower(cut, Fate::kLost);
+  ASSERT_TRUE(cut.Open());
+  EXPECT_EQ(Last(cut), Entry(1, 0));
+  test.CompleteDisk(0);
+  EXPECT_TRUE(test.IsDone(first) && test.IsDone(small) && test.IsDone(large));
+  CutPower(test, Fate::kLost);
+  ASSERT_TRUE(test.Open());
+  EXPECT_EQ(Last(test), Entry(1, 3));
+}
+
 // Two pasts of one device: a mirror of the hardware below that was split and joined again.
 TEST(StoreRules, ABatchThatContinuesAnotherPastEndsTheLog) {
   TestStore base(kOptions);

@@ -78,11 +78,14 @@ void TestStore::Take() {
 
 bool TestStore::StepDisk() {
   if (disk_.pending() == 0) return false;
-  const size_t index = options_.in_order ? 0 : random_.Below(disk_.pending());
+  CompleteDisk(options_.in_order ? 0 : random_.Below(disk_.pending()));
+  return true;
+}
+
+void TestStore::CompleteDisk(size_t index) {
   now_.boot += std::chrono::microseconds(50);
   store_->OnDiskDone(now_, disk_.Complete(index), out());
   Take();
-  return true;
 }
 
 void TestStore::Settle() {

@@ -43,6 +43,7 @@ class TestStore {
   void Take();
   // Completes one disk operation; false: none waits.
   bool StepDisk();
+  void CompleteDisk(size_t index);  // of disk().pending()
   void Settle();     // until no disk operation waits
   void FireTimer();  // time goes on to the timer, if there is one
   // Fires timers and settles until nothing is left to do.
