@@ -44,8 +44,8 @@ class TestStore {
   // Completes one disk operation; false: none waits.
   bool StepDisk();
   void CompleteDisk(size_t index);  // of disk().pending()
-  void Settle();     // until no disk operation waits
-  void FireTimer();  // time goes on to the timer, if there is one
+  void Settle();                    // until no disk operation waits
+  void FireTimer();                 // time goes on to the timer, if there is one
   // Fires timers and settles until nothing is left to do.
   void Quiesce();
 
