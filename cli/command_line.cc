@@ -3,7 +3,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <memory>
+#include <string>
 
 #include "cli/size.h"
 
@@ -217,12 +219,22 @@ class Grammar {
                                  device->set_pool(pool_);
                                  device->set_path(name_);
                                  device->set_force(force_);
+                                 device->set_test(test_);
                                });
     add->add_option("PATH", name_, "on the data server, such as /dev/disk/by-id/...")->required();
     add->add_option("--sds", sds_, "the data server")->required();
     add->add_option("--pool", pool_, "the pool; not needed when there is only one");
     add->add_flag("--force", force_, "overwrite what is on it");
-    add->footer("Example:\n  gabion device add /dev/nvme0n1 --sds=sds1 --pool=pool1");
+    const std::map<std::string, proto::DeviceTest> tests = {
+        {"none", proto::TEST_NONE}, {"only", proto::TEST_ONLY}, {"activate", proto::TEST_ACTIVATE}};
+    add->add_option("--test", test_,
+                    "none, only (it is not used afterwards), or activate, the default: about 8 s")
+        ->transform(CLI::CheckedTransformer(tests, CLI::ignore_case).description("MODE"));
+    add->footer(
+        "The test finds out what the device sustains, and whether it keeps what it is given.\n"
+        "Examples:\n"
+        "  gabion device add /dev/nvme0n1 --sds=sds1 --pool=pool1\n"
+        "  gabion device add /dev/sdc --sds=sds1 --test=only");
     AddList(group, Kind::kDevice, "all devices");
     CLI::App* remove = AddCommand(group, "remove", "move the data away and release a device",
                                   [this](proto::AdminRequest* request) {
@@ -413,6 +425,7 @@ class Grammar {
   bool accept_older_ = false;
   bool cancel_ = false;
   bool force_ = false;
+  proto::DeviceTest test_ = proto::TEST_ACTIVATE;
   bool read_only_ = false;
 };
 

@@ -38,6 +38,20 @@ TEST(CommandLine, VolumeCreateBecomesARequest) {
   EXPECT_EQ(outcome.invocation->common.output, Output::kJson);
 }
 
+TEST(CommandLine, ADeviceIsTestedUnlessToldOtherwise) {
+  const auto test_of = [](std::vector<const char*> more) {
+    std::vector<const char*> arguments = {"device", "add", "/dev/x", "--sds=a"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = Parse(arguments);
+    return outcome.invocation ? outcome.invocation->request.device_add().test() : -1;
+  };
+  EXPECT_EQ(test_of({}), proto::TEST_ACTIVATE);
+  EXPECT_EQ(test_of({"--test=activate"}), proto::TEST_ACTIVATE);
+  EXPECT_EQ(test_of({"--test=none"}), proto::TEST_NONE);
+  EXPECT_EQ(test_of({"--test=only"}), proto::TEST_ONLY);
+  EXPECT_EQ(test_of({"--test=maybe"}), -1);
+}
+
 TEST(CommandLine, EveryCommandHasItsRequest) {
   using Case = proto::AdminRequest::CommandCase;
   const std::vector<std::pair<std::vector<const char*>, Case>> commands = {

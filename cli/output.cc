@@ -33,6 +33,8 @@ std::string StateName(proto::DeviceState state) {
       return "failed";
     case proto::DEVICE_REMOVING:
       return "removing";
+    case proto::DEVICE_TESTED:
+      return "tested";
     default:
       return "unknown";
   }
@@ -276,7 +278,10 @@ std::string DoneText(const proto::AdminRequest& request, const proto::AdminReply
       return "Pool " + request.pool_remove().pool() + " removed.\n";
     case proto::AdminRequest::kDeviceAdd:
       return "Device " + request.device_add().path() + " of SDS " + request.device_add().sds() +
-             " added to pool " + request.device_add().pool() + id + ".\n";
+             (request.device_add().test() == proto::TEST_ONLY
+                  ? " tested, not in use" + id
+                  : " added to pool " + request.device_add().pool() + id) +
+             (reply.note().empty() ? "" : ": " + reply.note()) + ".\n";
     case proto::AdminRequest::kDeviceRemove:
       if (request.device_remove().cancel()) {
         return "Device " + request.device_remove().device() + " stays.\n";

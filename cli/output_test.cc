@@ -134,6 +134,22 @@ TEST(Output, DoneNamesTheObject) {
             "Slice 7 is served from device 3 now; what that copy lacked is lost.\n");
 }
 
+TEST(Output, ADeviceThatWasAddedShowsItsFigures) {
+  proto::AdminRequest request;
+  request.mutable_device_add()->set_path("/dev/x");
+  request.mutable_device_add()->set_sds("a");
+  request.mutable_device_add()->set_pool("p");
+  proto::AdminReply reply;
+  reply.set_id(7);
+  EXPECT_EQ(DoneText(request, reply), "Device /dev/x of SDS a added to pool p (id 7).\n");
+  reply.set_note("writes 812 MiB/s");
+  EXPECT_EQ(DoneText(request, reply),
+            "Device /dev/x of SDS a added to pool p (id 7): writes 812 MiB/s.\n");
+  request.mutable_device_add()->set_test(proto::TEST_ONLY);
+  EXPECT_EQ(DoneText(request, reply),
+            "Device /dev/x of SDS a tested, not in use (id 7): writes 812 MiB/s.\n");
+}
+
 TEST(Output, ARemovalSaysWhetherItIsDone) {
   proto::AdminRequest request;
   request.mutable_device_remove()->set_device("3");

@@ -344,6 +344,42 @@ TEST(Cluster, BadInputHarmsNothingElse) {
   }
 }
 
+TEST(Cluster, ADeviceIsLookedAtAndTestedBeforeItIsUsed) {
+  const TestCluster cluster(kSmall);
+  ASSERT_TRUE(cluster.up()) << cluster.up_result().output << cluster.Logs();
+  const std::string path = cluster.dir() + "/new.img";
+  ASSERT_EQ(RunShell("truncate -s 512M " + path + " && mke2fs -q -t ext4 -L payroll " + path +
+                     " && cp --sparse=always " + path + " " + path + ".copy")
+                .exit_code,
+            0);
+  const auto entry = [&] {
+    for (const proto::Device& device : cluster.Status().devices()) {
+      if (device.path() == path) return device;
+    }
+    return proto::Device();
+  };
+  const CommandResult refused = cluster.Gabion("device add " + path + " --sds=sds1");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_NE(refused.output.find("ext4 file system \"payroll\""), std::string::npos)
+      << refused.output;
+  EXPECT_EQ(RunShell("cmp " + path + " " + path + ".copy").exit_code, 0);
+  ASSERT_EQ(cluster.Gabion("device remove " + std::to_string(entry().id())).exit_code, 0);
+
+  const CommandResult tested =
+      cluster.Gabion("device add " + path + " --sds=sds1 --force --test=only");
+  EXPECT_EQ(tested.exit_code, 0) << tested.output;
+  EXPECT_NE(tested.output.find("durable writes/s"), std::string::npos) << tested.output;
+  EXPECT_EQ(entry().state(), proto::DEVICE_TESTED);
+  EXPECT_EQ(RunShell("cmp -n 1048576 " + path + " /dev/zero").exit_code, 0);
+
+  const CommandResult added = cluster.Gabion("device add " + path + " --sds=sds1");
+  EXPECT_EQ(added.exit_code, 0) << added.output;
+  EXPECT_EQ(entry().state(), proto::DEVICE_UP);
+  EXPECT_GT(entry().figures().write_bytes_per_second(), 0u);
+  ASSERT_EQ(cluster.AddVolume("v1", "64M").exit_code, 0);
+  EXPECT_EQ(RunShell(FioCommand(cluster, "--do_verify=1")).exit_code, 0) << cluster.Logs();
+}
+
 TEST(Cluster, VolumeGrowsAndIsUnmappedWhileInUse) {
   const TestCluster cluster(kSmall);
   ASSERT_TRUE(cluster.up()) << cluster.up_result().output << cluster.Logs();

@@ -229,6 +229,7 @@ void Host::OpenDevice(const OpenDeviceEffect& open) {
   if (info) {
     event.device = index;
     event.info = *info;
+    event.content = disk::DescribeContent(open.path);
   } else {
     event.error = info.error().message;
   }

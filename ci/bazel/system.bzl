@@ -49,6 +49,7 @@ _LIBS = {
     ],
     "aio": ["-laio"],
     "benchmark": ["-lbenchmark"],
+    "blkid": ["-lblkid"],
     "cli11": [],
     "expected": [],
     "gtest": ["-lgtest"],

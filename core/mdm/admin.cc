@@ -139,7 +139,8 @@ AdminDecision Decide(const View& view, const proto::DeviceAdd& request) {
   for (const auto& [id, device] : view.repository.devices()) {
     if (device.sds() != sds->id() || device.path() != request.path()) continue;
     const bool never_up = device.state() == proto::DEVICE_FAILED && device.size_bytes() == 0;
-    if (never_up && device.pool() == pool->id()) break;
+    const bool tested = device.state() == proto::DEVICE_TESTED;
+    if ((never_up || tested) && device.pool() == pool->id()) break;
     return Refuse(Code::EXISTS,
                   absl::StrCat("SDS \"", sds->name(), "\" uses ", request.path(),
                                " already, as device ", id.value(),
@@ -153,6 +154,7 @@ AdminDecision Decide(const View& view, const proto::DeviceAdd& request) {
   add->set_pool(pool->id());
   add->set_path(request.path());
   add->set_force(request.force());
+  add->set_test(request.test());
   return decision;
 }
 

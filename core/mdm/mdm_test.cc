@@ -312,6 +312,40 @@ TEST(Mdm, ADeviceThatCannotBeUsedSaysWhyAndMayBeTriedAgain) {
   EXPECT_EQ(accepted->id(), id);
 }
 
+TEST(Mdm, ADeviceThatIsToBeTestedIsUsedWhenItWas) {
+  TestCluster cluster;
+  cluster.MustPoolAdd("pool", 4);
+  cluster.MustSdsAdd("sds1");
+  cluster.AddSds("sds1");
+  cluster.Advance(milliseconds(300));
+  const uint64_t id = cluster.MustDeviceAdd("sds1", "pool", "/dev/other") + 1;
+  const auto state = [&] { return cluster.Status().devices(1).state(); };
+  proto::AdminRequest request = cluster.Request();
+  request.mutable_device_add()->set_sds("sds1");
+  request.mutable_device_add()->set_pool("pool");
+  request.mutable_device_add()->set_path("/dev/new");
+  request.mutable_device_add()->set_test(proto::TEST_ONLY);
+  cluster.device(id).state = proto::DEVICE_TESTED;
+  cluster.device(id).tested = true;
+  const auto tested = cluster.Admin(request);
+  ASSERT_EQ(tested->code(), Reply::OK) << tested->error();
+  EXPECT_EQ(tested->id(), id);
+  EXPECT_NE(tested->note().find("writes 812 MiB/s"), std::string::npos) << tested->note();
+  EXPECT_EQ(state(), proto::DEVICE_TESTED);
+  EXPECT_EQ(cluster.Status().devices(1).figures().write_bytes_per_second(), uint64_t{812} << 20);
+  // Up before it was tested again, as when its SDS restarts: that does not count.
+  request.set_request("again");
+  request.mutable_device_add()->set_test(proto::TEST_ACTIVATE);
+  cluster.device(id).state = proto::DEVICE_UP;
+  cluster.device(id).tested = false;
+  const auto waiting = cluster.Admin(request);
+  EXPECT_TRUE(!waiting || waiting->code() == Reply::UNAVAILABLE);
+  EXPECT_EQ(state(), proto::DEVICE_ADDING);
+  cluster.device(id).tested = true;
+  cluster.Advance(milliseconds(1000));
+  EXPECT_EQ(state(), proto::DEVICE_UP);
+}
+
 TEST(Mdm, EmptiesAndRemovesAPool) {
   TestCluster cluster;
   cluster.Build(2, 4);

@@ -205,6 +205,7 @@ void TestCluster::SendHeartbeat(ModelSds& sds, bool hand_back) {
     report->set_state(devices_[id].state);
     report->set_error(devices_[id].state == proto::DEVICE_FAILED ? "write error" : "");
     report->set_size_bytes(kDeviceBytes);
+    if (devices_[id].tested) report->mutable_figures()->set_write_bytes_per_second(812 << 20);
     report->set_log_position(devices_[id].log_position);
     if (devices_[id].state == proto::DEVICE_UP) continue;
     for (const auto& [slice_id, slice] : sds.slices) {

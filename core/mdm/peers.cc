@@ -22,6 +22,16 @@ constexpr size_t kWaitingMax = 1024;
 // An answer that is not due after this says so, and what was committed stays.
 constexpr Duration kAnswerTimeout = std::chrono::seconds(30);
 
+std::string FiguresText(const proto::DeviceFigures& figures) {
+  const auto mib = [](uint64_t bytes) { return absl::StrCat(bytes >> 20, " MiB/s"); };
+  return absl::StrCat("writes ", mib(figures.write_bytes_per_second()), " and reads ",
+                      mib(figures.read_bytes_per_second()), " in a row; ",
+                      figures.writes_per_second(), " durable writes/s and ",
+                      figures.reads_per_second(), " reads/s of 4 KiB at random; blocks of ",
+                      figures.block_bytes(), " bytes; ", figures.volatile_cache() ? "a" : "no",
+                      " volatile cache");
+}
+
 }  // namespace
 
 void MdmRole::OnConnected(const Now& now, const ConnectedEvent& event, Effects& effects) {
@@ -404,7 +414,12 @@ bool MdmRole::IsAnswerDue(const Now& now, Waiting& waiting, proto::AdminReply& r
   reply.set_note(waiting.note);
   if (waiting.await == Await::kDevice) {
     const proto::Device* device = repository_.FindDevice(DeviceId(waiting.id));
-    if (device == nullptr || device->state() == proto::DEVICE_UP) return true;
+    const bool over = device == nullptr || device->state() == proto::DEVICE_UP ||
+                      device->state() == proto::DEVICE_TESTED;
+    if (over && device != nullptr && device->has_figures()) {
+      reply.set_note(FiguresText(device->figures()));
+    }
+    if (over) return true;
     if (device->state() == proto::DEVICE_FAILED) {
       reply.set_code(proto::AdminReply::CONFLICT);
       reply.set_error(absl::StrCat("SDS \"", waiting.name, "\" cannot use ", device->path(), ": ",

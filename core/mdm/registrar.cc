@@ -396,14 +396,17 @@ proto::ReportDevices Registrar::NewOutcomes(const Repository& repository) const 
       const proto::Device* device = repository.FindDevice(id);
       if (device == nullptr || device->state() == proto::DEVICE_FAILED) continue;
       const proto::DeviceReport& report = seen.report;
-      const bool came_up =
-          device->state() == proto::DEVICE_ADDING && report.state() == proto::DEVICE_UP;
+      const bool is_new = device->state() == proto::DEVICE_ADDING;
+      const bool due = device->test() == proto::TEST_NONE || report.has_figures();
+      const bool came_up = is_new && due && report.state() == proto::DEVICE_UP;
+      const bool tested = is_new && due && report.state() == proto::DEVICE_TESTED;
       const bool failed = report.state() == proto::DEVICE_FAILED;
-      if (!came_up && !failed) continue;
+      if (!came_up && !tested && !failed) continue;
       proto::DeviceOutcome* outcome = out.add_devices();
       outcome->set_device(id.value());
       outcome->set_state(report.state());
-      outcome->set_size_bytes(came_up ? report.size_bytes() : 0);
+      outcome->set_size_bytes(came_up || tested ? report.size_bytes() : 0);
+      if (is_new && report.has_figures()) *outcome->mutable_figures() = report.figures();
       outcome->set_error(report.error());
     }
   }

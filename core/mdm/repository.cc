@@ -210,6 +210,7 @@ void Repository::Do(const proto::ReportDevices& command, Changes& changes) {
     device.set_state(outcome.state());
     device.set_error(outcome.error());
     if (outcome.size_bytes() != 0) device.set_size_bytes(outcome.size_bytes());
+    if (outcome.has_figures()) *device.mutable_figures() = outcome.figures();
     changes.devices.push_back(DeviceId(outcome.device()));
   }
 }
@@ -288,14 +289,18 @@ void Repository::Do(const proto::RemovePool& command, Changes& changes) {
 }
 
 void Repository::Do(const proto::AddDevice& command, Changes& changes) {
-  // A device that never came up is armed anew.
+  // A device that never came up, or was only tested, is armed anew.
   for (auto& [id, device] : devices_) {
     if (device.sds() != command.sds() || device.path() != command.path()) continue;
-    CHECK(device.state() == proto::DEVICE_FAILED && device.size_bytes() == 0);
+    CHECK(device.state() == proto::DEVICE_TESTED ||
+          (device.state() == proto::DEVICE_FAILED && device.size_bytes() == 0));
     CHECK_EQ(device.pool(), command.pool());
     device.set_state(proto::DEVICE_ADDING);
     device.clear_error();
+    device.clear_size_bytes();
+    device.clear_figures();
     device.set_force(command.force());
+    device.set_test(command.test());
     changes.devices.push_back(id);
     changes.id = id.value();
     return;
@@ -306,6 +311,7 @@ void Repository::Do(const proto::AddDevice& command, Changes& changes) {
   device.set_pool(command.pool());
   device.set_path(command.path());
   device.set_force(command.force());
+  device.set_test(command.test());
   device.set_state(proto::DEVICE_ADDING);
   CHECK(sdss_.contains(SdsId(command.sds())) && pools_.contains(PoolId(command.pool())));
   changes.id = device.id();

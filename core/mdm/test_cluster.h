@@ -23,6 +23,7 @@ namespace gabion::mdm {
 struct ModelDevice {
   std::string path;
   proto::DeviceState state = proto::DEVICE_UP;  // what its SDS says of it
+  bool tested = false;                          // and that it was tested
   bool spoiled = false;                         // a replica it holds cannot be built upon
   uint64_t log_position = 0;
   std::map<uint64_t, uint64_t> values;  // by slice: the newest value held, committed or not

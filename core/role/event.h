@@ -70,7 +70,8 @@ struct DeviceOpenedEvent {  // answer to OpenDevice
   bool ok = false;
   DeviceIndex device{};
   DeviceInfo info;
-  std::string error;  // when !ok: reason for a person, with the path
+  std::string content;  // foreign data that the host knows, for a person: "an ext4 file system"
+  std::string error;    // when !ok: reason for a person, with the path
 };
 struct TimerEvent {
   TimerTag tag = 0;

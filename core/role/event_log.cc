@@ -100,6 +100,7 @@ struct EventEncoder {
     to.U8(event.ok ? 1 : 0);
     to.U32(static_cast<uint32_t>(event.device));
     Put(event.info);
+    to.SizedText(event.content);
     to.SizedText(event.error);
   }
   void operator()(const TimerEvent& event) { to.U64(event.tag); }
@@ -193,6 +194,7 @@ class EventDecoder {
     event.ok = from_.U8() != 0;
     event.device = static_cast<DeviceIndex>(from_.U32());
     Get(event.info);
+    event.content = from_.SizedText(kTextBytesMax);
     event.error = from_.SizedText(kTextBytesMax);
   }
   void Get(TimerEvent& event) { event.tag = from_.U64(); }

@@ -69,7 +69,7 @@ class SumRole : public Role {
     effects.Write(DeviceIndex::kState, 0, std::span(&target_, 1), 79);
     effects.Flush(e.device, 80);
   }
-  void On(const DeviceOpenedEvent& e, Effects&) { Add(e.error); }
+  void On(const DeviceOpenedEvent& e, Effects&) { Add(e.content + e.error); }
   void On(const TimerEvent& e, Effects&) { sum_ += e.tag; }
   void On(const UserRequestEvent& e, Effects& effects) {
     Add(e.payload.span());
@@ -119,7 +119,7 @@ uint64_t RunAndLog(ByteSink& sink) {
   step(MessageEvent{ConnId(1), {wire::ManagementBody{4}, Filled(pool, "some payload")}});
   step(DisconnectedEvent{ConnId(1)});
   step(DiskDoneEvent{DeviceIndex{2}, 79, DiskStatus::kIoError});
-  step(DeviceOpenedEvent{78, false, DeviceIndex{0}, {}, "no such file"});
+  step(DeviceOpenedEvent{78, false, DeviceIndex{0}, {}, "a cat", "no such file"});
   step(TimerEvent{12});
   step(UserRequestEvent{.tag = 1,
                         .op = UserOp::kWrite,

@@ -128,7 +128,8 @@ Config::Outcome Config::Apply(const proto::ConfigUpdate& update, Changes* change
     devices_[DeviceId(device.id())] = {.id = DeviceId(device.id()),
                                        .path = device.path(),
                                        .state = device.state(),
-                                       .force = device.force()};
+                                       .force = device.force(),
+                                       .test = device.test()};
     changes->devices = true;
   }
   for (int i = 0; i < update.dropped_slices_size(); ++i) {

@@ -58,6 +58,7 @@ struct DeviceConfig {
   std::string path;
   proto::DeviceState state{};
   bool force = false;
+  proto::DeviceTest test{};
   bool operator==(const DeviceConfig&) const = default;
 };
 

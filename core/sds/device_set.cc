@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/mix.h"
 #include "core/sds/node.h"
 
 namespace gabion::sds {
@@ -12,6 +13,11 @@ namespace {
 
 constexpr Duration kRetryMin = std::chrono::seconds(1);
 constexpr Duration kRetryMax = std::chrono::seconds(30);
+// Beyond all tags of a store.
+constexpr DiskTag kTrialTags = DiskTag{0xffff} << 48;
+constexpr DiskTag kEraseTag = kTrialTags + (1 << 16);
+// Without it a device is no store's (docs/store-format.md).
+constexpr uint32_t kHeadBytes = 1 << 20;
 
 }  // namespace
 
@@ -25,6 +31,10 @@ const char* ToString(Device::Phase phase) {
       return "recovering";
     case Device::Phase::kFormatting:
       return "formatting";
+    case Device::Phase::kTesting:
+      return "testing";
+    case Device::Phase::kTested:
+      return "tested";
     case Device::Phase::kUp:
       return "up";
     case Device::Phase::kBackoff:
@@ -64,19 +74,31 @@ void DeviceSet::Apply(Context& ctx) {
     if (device.slot == 0) device.slot = next_slot_++;
     const bool is_other = device.config != config;
     device.config = config;
-    const bool retry = device.phase == Device::Phase::kBackoff && is_other;
-    if ((device.phase == Device::Phase::kWaiting || retry) && IsWanted(config)) Open(ctx, device);
+    // What never was up may be tried anew; the MDM then says so.
+    const bool again =
+        device.phase == Device::Phase::kTested ||
+        (device.phase == Device::Phase::kFailed && config.state == proto::DEVICE_ADDING);
+    const bool retry = is_other && (again || device.phase == Device::Phase::kBackoff);
+    if ((device.phase == Device::Phase::kWaiting || retry) && IsWanted(config)) {
+      Open(ctx, device);
+    } else if (device.up() && WantsTrial(device)) {
+      // It was opened before the MDM said that it is new.
+      CloseForTrial(ctx, device);
+      ctx.node.OnDeviceChange(ctx, id);
+    }
   }
   for (auto& [id, device] : devices_) {
     const auto found = wanted.find(id);
     if (found != wanted.end() && IsWanted(found->second)) continue;
     if (device.phase == Device::Phase::kFailed || device.phase == Device::Phase::kClosed) continue;
+    if (device.phase == Device::Phase::kTested && found != wanted.end()) continue;
     Close(ctx, device, Device::Phase::kClosed);
   }
 }
 
 void DeviceSet::Open(Context& ctx, Device& device) {
   device.phase = Device::Phase::kOpening;
+  device.figures.reset();
   ctx.effects.OpenDevice(device.slot, device.config.path);
 }
 
@@ -92,6 +114,7 @@ void DeviceSet::OnOpened(Context& ctx, const DeviceOpenedEvent& event) {
   }
   device->index = event.device;
   device->info = event.info;
+  device->content = event.content;
   device->host_open = true;
   StartStore(ctx, *device, /*format=*/false);
 }
@@ -124,12 +147,23 @@ void DeviceSet::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
   if (device == nullptr) return;
   if (op.kind == OpKind::kDeviceClose) {
     if (device->phase == Device::Phase::kClosing) Close(ctx, *device, Device::Phase::kClosed);
+    if (device->phase == Device::Phase::kTesting) {
+      if (status == store::DoneStatus::kOk) {
+        StartTrial(ctx, *device);
+      } else {
+        BackOff(ctx, *device, device->store->error());
+      }
+    }
     return;
   }
   const bool was_format = op.kind == OpKind::kDeviceFormat;
   const Device::Phase expected =
       was_format ? Device::Phase::kFormatting : Device::Phase::kRecovering;
   if (device->phase != expected) return;
+  if (status == store::DoneStatus::kOk && WantsTrial(*device)) {
+    CloseForTrial(ctx, *device);
+    return;
+  }
   if (status == store::DoneStatus::kOk) {
     device->phase = Device::Phase::kUp;
     device->error.clear();
@@ -141,12 +175,79 @@ void DeviceSet::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
     return;
   }
   if (!was_format && device->config.state == proto::DEVICE_ADDING) {
+    if (!device->content.empty() && !device->config.force) {
+      BackOff(ctx, *device,
+              absl::StrCat("it holds ", device->content,
+                           ", which was not touched; if nobody needs that, remove the device, and "
+                           "add it again after `wipefs --all ",
+                           device->config.path, "`, or with --force"));
+      return;
+    }
     StartStore(ctx, *device, /*format=*/true);
     return;
   }
   const Incarnation newer = device->store->newer_incarnation();
   BackOff(ctx, *device, device->store->error());
   if (newer.valid()) ctx.node.registration.OnNewerIncarnation(ctx, newer, device->error);
+}
+
+bool DeviceSet::WantsTrial(const Device& device) {
+  return device.config.state == proto::DEVICE_ADDING && device.config.test != proto::TEST_NONE &&
+         !device.figures && device.store->slices().empty();
+}
+
+void DeviceSet::CloseForTrial(Context& ctx, Device& device) {
+  device.phase = Device::Phase::kTesting;
+  // The extents are the last part of a device, and none of them is in use.
+  const store::Capacity capacity = device.store->capacity();
+  const uint64_t used = capacity.size_bytes - capacity.extents_total * wire::kExtentBytes;
+  const uint64_t begin = (used + wire::kExtentBytes - 1) / wire::kExtentBytes * wire::kExtentBytes;
+  device.trial_range = {
+      .offset_bytes = begin,
+      .length_bytes = (capacity.size_bytes - begin) / wire::kExtentBytes * wire::kExtentBytes};
+  const store::Tag tag = ctx.node.ops.Add(
+      {.kind = OpKind::kDeviceClose, .replica = {SliceId(), device.config.id}, .a = device.slot});
+  device.store->Close(ctx.now, tag, ctx.node.Out(ctx));
+}
+
+void DeviceSet::StartTrial(Context& ctx, Device& device) {
+  ctx.effects.CancelTimer(TimerOf(TimerKind::kDeviceStore, device.slot));
+  device.store.reset();
+  device.trial = std::make_unique<DeviceTrial>(device.index, device.trial_range,
+                                               mix64(ctx.node.self.run + device.config.id.value()),
+                                               kTrialTags, ctx.node.resources.pool);
+  ctx.Log(Severity::kInfo, absl::StrCat("device ", ToString(device.config.id), " ",
+                                        device.config.path, " is being tested"));
+  device.trial->Start(ctx.now, ctx.effects);
+}
+
+void DeviceSet::OnTrialDiskDone(Context& ctx, Device& device, const DiskDoneEvent& event) {
+  if (event.tag == kEraseTag) {
+    if (event.status != DiskStatus::kOk) {
+      BackOff(ctx, device, "it cannot be erased after its test");
+      return;
+    }
+    Close(ctx, device, Device::Phase::kTested);
+    return;
+  }
+  device.trial->OnDiskDone(ctx.now, event, ctx.effects);
+  if (!device.trial->over()) return;
+  if (device.trial->stage() == DeviceTrial::Stage::kFailed) {
+    const std::string error = device.trial->error();
+    ctx.Log(Severity::kError, absl::StrCat("device ", ToString(device.config.id), " ",
+                                           device.config.path, ": ", error));
+    Close(ctx, device, Device::Phase::kFailed);
+    device.error = error;
+    return;
+  }
+  device.figures = device.trial->figures();
+  if (device.config.test == proto::TEST_ONLY) {
+    const Slice zeroes = BufferPool::Zeroes(kHeadBytes);
+    ctx.effects.DurableWrite(device.index, 0, std::span(&zeroes, 1), kEraseTag);
+    return;
+  }
+  device.trial.reset();
+  StartStore(ctx, device, /*format=*/false);
 }
 
 void DeviceSet::BackOff(Context& ctx, Device& device, std::string error) {
@@ -167,6 +268,7 @@ void DeviceSet::Close(Context& ctx, Device& device, Device::Phase phase) {
     ctx.effects.CancelTimer(TimerOf(TimerKind::kDeviceStore, device.slot));
     device.store.reset();
   }
+  device.trial.reset();
   if (device.host_open) ctx.effects.CloseDevice(device.index);
   device.host_open = false;
   device.phase = phase;
@@ -181,7 +283,12 @@ void DeviceSet::OnRetryTimer(Context& ctx, uint32_t slot) {
 
 void DeviceSet::OnDiskDone(Context& ctx, const DiskDoneEvent& event) {
   for (auto& [id, device] : devices_) {
-    if (!device.host_open || device.index != event.device || device.store == nullptr) continue;
+    if (!device.host_open || device.index != event.device) continue;
+    if (device.trial != nullptr) {
+      OnTrialDiskDone(ctx, device, event);
+      return;
+    }
+    if (device.store == nullptr) continue;
     device.store->OnDiskDone(ctx.now, event, ctx.node.Out(ctx));
     return;
   }
@@ -254,6 +361,15 @@ Device* DeviceSet::FindSlot(uint32_t slot) {
 void DeviceSet::Report(const Device& device, proto::DeviceReport* report) {
   report->set_device(device.config.id.value());
   report->set_error(device.error);
+  if (device.figures) {
+    proto::DeviceFigures* figures = report->mutable_figures();
+    figures->set_write_bytes_per_second(device.figures->write_bytes_per_second);
+    figures->set_read_bytes_per_second(device.figures->read_bytes_per_second);
+    figures->set_writes_per_second(device.figures->writes_per_second);
+    figures->set_reads_per_second(device.figures->reads_per_second);
+    figures->set_volatile_cache(device.info.volatile_cache);
+    figures->set_block_bytes(device.info.block_bytes);
+  }
   switch (device.phase) {
     case Device::Phase::kUp: {
       const store::Capacity capacity = device.store->capacity();
@@ -263,6 +379,10 @@ void DeviceSet::Report(const Device& device, proto::DeviceReport* report) {
       report->set_log_position(device.store->log_position());
       return;
     }
+    case Device::Phase::kTested:
+      report->set_state(proto::DEVICE_TESTED);
+      report->set_size_bytes(device.info.size_bytes);
+      return;
     case Device::Phase::kFailed:
       report->set_state(proto::DEVICE_FAILED);
       return;
@@ -275,6 +395,7 @@ void DeviceSet::Report(const Device& device, proto::DeviceReport* report) {
     case Device::Phase::kOpening:
     case Device::Phase::kRecovering:
     case Device::Phase::kFormatting:
+    case Device::Phase::kTesting:
       // Nothing to say yet: the MDM keeps the state that it knows.
       report->set_state(proto::DEVICE_UNKNOWN);
       return;

@@ -1,16 +1,20 @@
 // The devices that the configuration gives to this SDS: opened, formatted when new, one store each.
 //
 //   kWaiting --> kOpening --> kRecovering --> kUp --> kFailed
-//      ^            |             | (nothing there, DEVICE_ADDING)
-//      |            v             v
-//      +------- kBackoff <---- kFormatting
+//      ^            |          |       ^  (nothing there, DEVICE_ADDING)
+//      |            v          v       |
+//      +------- kBackoff <- kFormatting --> kTesting --> kTested
 //
 // A device that was up and failed stays failed in this run: its slices were released for good
-// (R12).
+// (R12). A device that is to be tested when it is added is formatted (which refuses what holds
+// foreign data), closed, tested without its store, and opened again; or, when only the test was
+// wanted, erased. Only a device that the MDM has never seen up, and that holds no replica, is
+// tested.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +25,7 @@
 #include "core/sds/context.h"
 #include "core/sds/credits.h"
 #include "core/sds/ops.h"
+#include "core/sds/trial.h"
 #include "core/store/store.h"
 
 namespace gabion::sds {
@@ -31,6 +36,8 @@ struct Device {
     kOpening,
     kRecovering,
     kFormatting,
+    kTesting,
+    kTested,
     kUp,
     kBackoff,
     kFailed,
@@ -44,7 +51,11 @@ struct Device {
   DeviceIndex index{};  // once opened by the host
   bool host_open = false;
   DeviceInfo info;
+  std::string content;  // foreign, as the host found it; empty: none known
   std::unique_ptr<store::Store> store;
+  DeviceTrial::Range trial_range;
+  std::unique_ptr<DeviceTrial> trial;
+  std::optional<TrialFigures> figures;  // of a finished trial in this run
   std::string error;
   Duration retry_pause{};  // of the last retry; doubles
   DeviceCredits credits;
@@ -88,6 +99,10 @@ class DeviceSet {
  private:
   void Open(Context& ctx, Device& device);
   void StartStore(Context& ctx, Device& device, bool format);
+  static bool WantsTrial(const Device& device);
+  void CloseForTrial(Context& ctx, Device& device);
+  void StartTrial(Context& ctx, Device& device);
+  void OnTrialDiskDone(Context& ctx, Device& device, const DiskDoneEvent& event);
   void BackOff(Context& ctx, Device& device, std::string error);
   void Close(Context& ctx, Device& device, Device::Phase phase);
   Device* FindSlot(uint32_t slot);

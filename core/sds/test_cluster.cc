@@ -175,7 +175,9 @@ void TestCluster::SendFull(size_t node) {
   device->set_sds(node + 1);
   device->set_pool(3);
   device->set_path("disk");
-  device->set_state(proto::DEVICE_ADDING);
+  device->set_state(host.device_state);
+  device->set_test(host.device_test);
+  device->set_force(host.device_force);
   for (size_t i = 0; i < nodes_.size(); ++i) {
     proto::Sds* peer = update->add_peers();
     peer->set_id(i + 1);
@@ -185,6 +187,29 @@ void TestCluster::SendFull(size_t node) {
   update->set_survey(closed_);
   if (epoch_ > 0 && !closed_) *update->add_slices() = slice_;
   ToNode(host.mdm, management);
+}
+
+void TestCluster::SetDevice(size_t node, proto::DeviceState state, proto::DeviceTest test,
+                            bool force) {
+  Host& host = nodes_[node];
+  host.device_state = state;
+  host.device_test = test;
+  host.device_force = force;
+  if (alive(node)) SendFull(node);
+  RunEvents();
+}
+
+void TestCluster::ReplaceDisk(size_t node, std::string content) {
+  Host& host = nodes_[node];
+  const uint64_t size_bytes = host.disk->info().size_bytes;
+  host.disk = std::make_unique<store::TestDisk>(
+      store::TestDisk::Options{.device = kDisk, .size_bytes = size_bytes});
+  host.content = std::move(content);
+}
+
+const proto::DeviceReport& TestCluster::ReportOf(size_t node) const {
+  CHECK_EQ(nodes_[node].heartbeat.devices_size(), 1);
+  return nodes_[node].heartbeat.devices(0);
 }
 
 void TestCluster::CloseSlice() {
@@ -370,8 +395,12 @@ void TestCluster::CarryOut(size_t node, Effects& effects) {
   host.state->Submit(effects);
   host.disk->Submit(effects);
   for (const OpenDeviceEffect& open : effects.opens) {
-    host.events.push_back(DeviceOpenedEvent{
-        .tag = open.tag, .ok = true, .device = kDisk, .info = host.disk->info(), .error = ""});
+    host.events.push_back(DeviceOpenedEvent{.tag = open.tag,
+                                            .ok = true,
+                                            .device = kDisk,
+                                            .info = host.disk->info(),
+                                            .content = host.content,
+                                            .error = ""});
   }
   for (const ConnectEffect& connect : effects.connects) {
     int to = kMdm;
@@ -419,6 +448,7 @@ bool TestCluster::RunEvents() {
         Step(i, host.state->Complete(0));
         busy = true;
       } else if (host.disk->pending() > 0) {
+        if (host.on_disk) host.on_disk(*host.disk);
         Step(i, host.disk->Complete(0));
         busy = true;
       }

@@ -48,6 +48,17 @@ class TestCluster {
   void PutStateBack(size_t node, const std::vector<std::byte>& image);
   uint64_t incarnation(size_t node) const { return nodes_[node].incarnation; }
   size_t registered_devices(size_t node) const { return nodes_[node].registered_devices; }
+  // What the manager says of the node's device from now on; at once when the node is there.
+  void SetDevice(size_t node, proto::DeviceState state, proto::DeviceTest test, bool force = false);
+  // An empty disk, while the node is down; `content`: what the host sees on it.
+  void ReplaceDisk(size_t node, std::string content);
+  store::TestDisk& disk(size_t node) { return *nodes_[node].disk; }
+  // Sees the disk before each completion of its oldest operation.
+  void OnDisk(size_t node, std::function<void(store::TestDisk&)> see) {
+    nodes_[node].on_disk = std::move(see);
+  }
+  // Of its device, in the newest heartbeat.
+  const proto::DeviceReport& ReportOf(size_t node) const;
   // Damages every block on the device that is filled with `stamp`; how many.
   size_t Rot(size_t node, uint8_t stamp);
   bool alive(size_t node) const { return nodes_[node].role != nullptr; }
@@ -141,6 +152,11 @@ class TestCluster {
     proto::SdsHeartbeat heartbeat;
     std::optional<proto::SdsSurvey> survey;
     std::string exit_reason;
+    proto::DeviceState device_state = proto::DEVICE_ADDING;
+    proto::DeviceTest device_test{};
+    bool device_force = false;
+    std::string content;
+    std::function<void(store::TestDisk&)> on_disk;
     size_t registered_devices = 0;  // that the last registration named
   };
   struct Pipe {
