@@ -6,7 +6,7 @@
 //        -> AwaitingLog -> Idle
 //
 // A home is overwritten in place: until the next checkpoint is durable the log still holds the
-// blocks and recovery reads them there.
+// blocks and recovery reads them there. So is an extent of an entry's own that becomes the home.
 #pragma once
 
 #include <cstdint>
@@ -55,7 +55,7 @@ class Destager {
   };
   struct Source {
     uint32_t block = 0;  // within the extent
-    uint64_t position = 0;
+    uint64_t offset_bytes = 0;  // on the device
     uint32_t crc = 0;
   };
   struct Job {
