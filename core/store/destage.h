@@ -54,7 +54,7 @@ class Destager {
     auto operator<=>(const Target&) const = default;
   };
   struct Source {
-    uint32_t block = 0;  // within the extent
+    uint32_t block = 0;         // within the extent
     uint64_t offset_bytes = 0;  // on the device
     uint32_t crc = 0;
   };

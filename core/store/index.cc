@@ -215,8 +215,8 @@ void DeviceState::EraseVersion(Replica& replica, const ChunkKey& key, VersionKey
 
 bool DeviceState::SetPlaces(Item& item, std::span<const uint32_t> places) {
   if (places.empty()) return true;
-  const bool is_whole = item.kind == ItemKind::kWrite ||
-                        (item.kind == ItemKind::kCopy && item.present == UINT16_MAX);
+  const bool is_whole =
+      item.kind == ItemKind::kWrite || (item.kind == ItemKind::kCopy && item.present == UINT16_MAX);
   if (!is_whole || item.redirect != nullptr) return false;
   if (places.size() != WholeExtents(item.header.first_block, item.end_block()).count()) {
     return false;

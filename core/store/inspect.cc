@@ -121,9 +121,9 @@ void StoreImpl::CheckInvariants(bool everything) const {
     for (const auto& [key, chunk] : replica->chunks) homes += chunk.places.size();
   }
   const ExtentTable& extents = state_.extents();
-  CHECK_EQ(homes + state_.redirected() + extents.pending() + extents.free() +
-               destager_.in_transit(),
-           extents.total());
+  CHECK_EQ(
+      homes + state_.redirected() + extents.pending() + extents.free() + destager_.in_transit(),
+      extents.total());
 }
 
 std::string StoreImpl::Dump() const {

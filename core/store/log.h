@@ -99,7 +99,8 @@ class Log {
   uint64_t record_bytes() const { return record_bytes_; }  // of all records ever; only grows
   // When Advance has something to do without another event.
   Instant deadline() const {
-    return in_flight_ > 0 ? kNever : std::min(seal_at_, commit_points_at_);
+    // What a cut sealed may wait for its extents.
+    return batches_.empty() ? std::min(seal_at_, commit_points_at_) : kNever;
   }
   Instant last_activity() const { return last_activity_; }
 

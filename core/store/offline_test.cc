@@ -165,7 +165,8 @@ TEST(OfflineRedirect, WhatIsOverwrittenForGoodIsNoDamageAndWhatIsRottenIs) {
   ASSERT_EQ(test.Await(test.Append(kSlice, test.Write(Entry(1, 2), 0, 5, 1), 2000)),
             DoneStatus::kOk);
   test.Commit(kSlice, Entry(1, 2));
-  const uint64_t extents = ComputeGeometry(test.disk().info().size_bytes, 4 << 20)->extents_offset();
+  const uint64_t extents =
+      ComputeGeometry(test.disk().info().size_bytes, 4 << 20)->extents_offset();
   const auto find = [&](uint64_t stamp) {
     uint64_t at = extents;
     while (at < test.disk().info().size_bytes &&

@@ -58,8 +58,7 @@ bool DeviceState::InsertItem(Replica& replica, ItemPtr item, bool with_versions)
   return true;
 }
 
-Item* DeviceState::AddEntry(SliceId slice, const wire::EntryHeader& entry,
-                            const Content& content) {
+Item* DeviceState::AddEntry(SliceId slice, const wire::EntryHeader& entry, const Content& content) {
   Replica* replica = Find(slice);
   if (replica == nullptr) return nullptr;
   SliceFacts& facts = replica->facts;

@@ -82,7 +82,7 @@ struct Item {
   uint32_t pending = 0;   // records in the log's queue that refer to it
   bool orphan = false;    // not in the state any more, only in the queue
   bool durable = false;
-  Slice payload;  // what the log gets, until it can be read from there
+  Slice payload;               // what the log gets, until it can be read from there
   PoolPtr<Redirect> redirect;  // null: all is in the log
 
   ChunkKey chunk() const { return {header.vtree, header.version, header.chunk}; }
@@ -142,10 +142,10 @@ struct Chunk {
   // count as modified then, because their absence may be the news.
   Epoch born;
   PoolMap<VersionKey, Item*> versions;
-  std::vector<Place> places;                               // of homes, by extent
+  std::vector<Place> places;  // of homes, by extent
   // Versions that need an extent: those with data that have none of their own.
   std::array<uint32_t, kExtentsPerChunk> data_versions{};
-  uint16_t claimed = 0;                                    // extents that the log will newly take
+  uint16_t claimed = 0;  // extents that the log will newly take
 
   uint32_t PlaceOf(uint32_t extent) const;  // kNoPlace: it has no home
   const Home* FindHome(uint32_t extent) const;

@@ -313,8 +313,7 @@ const Story kStories[] = {
        scene.Write(kSlice, 1, 0, 3);
      },
      [](Scene& scene) { scene.Commit(kSlice); }},
-    {"RedirectOverHomes", PrepareHomes,
-     [](Scene& scene) { scene.Write(kSlice, 0, 0, 32); },
+    {"RedirectOverHomes", PrepareHomes, [](Scene& scene) { scene.Write(kSlice, 0, 0, 32); },
      [](Scene& scene) { scene.Commit(kSlice); }},
     {"RedirectWithEnds", PrepareHomes,
      [](Scene& scene) {
@@ -368,8 +367,7 @@ const Story kStories[] = {
        scene.Copy(kSlice, 1, 2, 0xffff);
      },
      [](Scene& scene) { scene.Commit(kSlice); }},
-    {"RelocateRedirects", PrepareRelocation,
-     [](Scene& scene) { scene.WriteToLog(kSlice, 0, 9); },
+    {"RelocateRedirects", PrepareRelocation, [](Scene& scene) { scene.WriteToLog(kSlice, 0, 9); },
      [](Scene& scene) { scene.Commit(kSlice); }},
     {"Close", PrepareHomes,
      [](Scene& scene) {

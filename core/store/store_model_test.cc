@@ -302,10 +302,11 @@ class Run {
     if (test_.store().capacity().extents_free == 0 || waiting_.size() > 8) return;
     const auto chunk = static_cast<uint32_t>(tape_.Below(kChunks));
     const auto extent = static_cast<uint32_t>(tape_.Below(wire::kExtentsPerChunk));
-    ModelOp op{.is_copy = true,
-               .present = static_cast<uint16_t>(tape_.Below(2) == 0 ? 0xffff : tape_.Below(0x10000)),
-               .modified = Epoch(1 + tape_.Below(before->started.value())),
-               .stamp = NewStamp()};
+    ModelOp op{
+        .is_copy = true,
+        .present = static_cast<uint16_t>(tape_.Below(2) == 0 ? 0xffff : tape_.Below(0x10000)),
+        .modified = Epoch(1 + tape_.Below(before->started.value())),
+        .stamp = NewStamp()};
     op.entry = test_.Write({}, chunk, extent * wire::kBlocksPerExtent, wire::kBlocksPerExtent);
     const EntryId last = before->last;
     Mutate(slice, [&](ModelSlice& after) { after.ops[{last, after.next_serial++}] = op; });
