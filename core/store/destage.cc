@@ -31,7 +31,9 @@ void ForEachRun(size_t count, Joined joined, Visit visit) {
 }  // namespace
 
 Destager::Destager(const Options& options, DeviceState* state, Log* log, Counters* counters)
-    : options_(options), state_(state), log_(log), counters_(counters), jobs_(kJobsMax) {}
+    : options_(options), state_(state), log_(log), counters_(counters), jobs_(kJobsMax) {
+  for (Job& job : jobs_) job.sources.reserve(kBlocksPerExtent);
+}
 
 void Destager::Job::Reset() {
   Job empty;
