@@ -27,7 +27,8 @@ namespace {
 using namespace gabion;         // NOLINT(google-build-using-namespace): a program of one page
 using namespace gabion::store;  // NOLINT(google-build-using-namespace)
 
-constexpr TestStore::Options kOptions{.device_bytes = 10 << 20, .log_bytes = 4 << 20};
+constexpr TestStore::Options kOptions{
+    .device_bytes = 10 << 20, .log_bytes = 4 << 20, .redirect = true};
 constexpr SliceId kSlice{1};
 
 // Homes, entries in the log, a copy, a drop, request ids, a rename.
@@ -46,7 +47,7 @@ TestDisk MakeDevice() {
   append(Entry(1, 2), 1, 3, 2);
   test.Commit(kSlice, Entry(1, 2));
   test.Quiesce();
-  append(Entry(1, 3), 0, 5, 3);
+  append(Entry(1, 3), 0, 5, 40);  // two extents of its own, and ends
   test.Await(test.Start(SliceId(2), {.epoch = Epoch(1), .issuer = 9}));
   CHECK(test.Close());
   test.NewProcess();

@@ -62,6 +62,11 @@ struct Device {
   uint32_t acting = 0;  // replicas with a role in their epoch
   Instant join_next{};  // throttle of joinings: no copy is read before
 
+  // The store, which knows what of its extents is promised (R24): large writes leave it alone.
+  store::Store* StoreNow() {
+    if (store != nullptr) store->SetExtentsPromised(credits.extents_promised());
+    return store.get();
+  }
   bool up() const { return phase == Phase::kUp; }
 };
 

@@ -27,6 +27,9 @@ void CollectDevice(DeviceId id, const Device& device, MetricList& metrics) {
       "store_device_bytes_total",
       "What was written to the device for it; divided by the data: write amplification.",
       counters.device_bytes, labels);
+  metrics.Counter("store_redirected_bytes_total",
+                  "Of that, what large writes put straight where it stays.",
+                  counters.redirected_bytes, labels);
   metrics.Counter("store_checkpoints_total", "Checkpoints.", counters.checkpoints, labels);
   metrics.Counter("store_destaged_blocks_total", "Blocks moved from the log to their homes.",
                   counters.destaged_blocks, labels);

@@ -13,6 +13,9 @@ namespace gabion::store {
 namespace {
 
 constexpr uint32_t kAttemptsMax = 3;
+// Of one pass: an extent that only changes hands takes no disk operation, so nothing else gets its
+// turn in between.
+constexpr size_t kTargetsMax = 4096;
 
 // Calls `visit(begin, end)` for every longest run in which `joined(i)` says that i continues i - 1.
 template <class Joined, class Visit>
@@ -28,7 +31,9 @@ void ForEachRun(size_t count, Joined joined, Visit visit) {
 }  // namespace
 
 Destager::Destager(const Options& options, DeviceState* state, Log* log, Counters* counters)
-    : options_(options), state_(state), log_(log), counters_(counters), jobs_(kJobsMax) {}
+    : options_(options), state_(state), log_(log), counters_(counters), jobs_(kJobsMax) {
+  for (Job& job : jobs_) job.sources.reserve(kBlocksPerExtent);
+}
 
 void Destager::Job::Reset() {
   Job empty;
@@ -79,11 +84,12 @@ void Destager::BecomeDestaging() {
   next_target_ = 0;
   uint64_t bytes = 0;
   for (const auto& [place, item] : state_->by_position()) {
-    if (bytes >= bytes_max_) break;
+    if (bytes >= bytes_max_ || targets_.size() >= kTargetsMax) break;
     const Replica* replica = state_->Find(item->slice);
     CHECK(replica != nullptr);
     if (item->key.id > replica->floor || !item->durable) continue;
-    bytes += uint64_t{item->payload_blocks() + 1} * kBlockBytes;
+    // What has an extent of its own costs hardly anything.
+    bytes += uint64_t{item->log_blocks() + item->redirected().count() + 1} * kBlockBytes;
     for (uint32_t extent = item->header.first_block / kBlocksPerExtent;
          extent * kBlocksPerExtent < item->end_block(); ++extent) {
       targets_.push_back({.slice = item->slice, .key = item->chunk(), .extent = extent});
@@ -116,6 +122,9 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
   job.home.chunk = target.key.chunk;
   job.home.extent = static_cast<uint8_t>(target.extent);
   const uint32_t first = target.extent * kBlocksPerExtent;
+  // The newest whose own extent can become the home: it covers all blocks, so what is newer in some
+  // of them is in the log, and what is older does not count.
+  const Item* base = nullptr;
   for (uint32_t block = 0; block < kBlocksPerExtent; ++block) {
     const Item* newest = nullptr;
     for (auto it = chunk.versions.lower_bound(VersionKey{first + block, ItemKey{}});
@@ -124,6 +133,7 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
       if (!it->second->durable) return true;  // the next pass finds it durable
       job.versions.push_back(it->first);
       newest = it->second;
+      if (block == 0 && newest->IsRedirected(first)) base = newest;
     }
     if (newest == nullptr) continue;
     const auto bit = static_cast<uint16_t>(1u << block);
@@ -134,8 +144,12 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
     }
     job.home.present |= bit;
     job.home.crc[block] = newest->crc[*index];
+    if (newest->IsRedirected(first + block)) {
+      CHECK(newest == base);
+      continue;
+    }
     job.sources.push_back({.block = block,
-                           .position = newest->position + uint64_t{*index} * kBlockBytes,
+                           .offset_bytes = newest->OffsetOf(*index, geometry_),
                            .crc = newest->crc[*index]});
   }
   if (job.versions.empty()) return true;
@@ -147,6 +161,9 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
   }
   if (job.home.present == 0) {
     job.place = kNoPlace;
+  } else if (base != nullptr) {
+    job.place = base->PlaceOf(target.extent);
+    CHECK_NE(job.place, kNoPlace);
   } else if (job.place == kNoPlace) {
     const std::optional<uint32_t> place = state_->extents().Allocate();
     if (!place) {
@@ -173,13 +190,12 @@ void Destager::ReadSources(Job& job, DiskTag tag, Effects& effects) {
       sources.size(),
       [&sources](size_t i) {
         return sources[i].block == sources[i - 1].block + 1 &&
-               sources[i].position == sources[i - 1].position + kBlockBytes;
+               sources[i].offset_bytes == sources[i - 1].offset_bytes + kBlockBytes;
       },
       [&](size_t begin, size_t end) {
         const Slice into = job.buffer.Sub(sources[begin].block * kBlockBytes,
                                           static_cast<uint32_t>(end - begin) * kBlockBytes);
-        effects.Read(options_.device, geometry_.log_place(sources[begin].position),
-                     std::span(&into, 1), tag);
+        effects.Read(options_.device, sources[begin].offset_bytes, std::span(&into, 1), tag);
         ++job.outstanding;
       });
 }
@@ -263,8 +279,8 @@ bool Destager::AdvanceRelocation(DiskTag tag, Effects& effects) {
         phase_ = Phase::kAwaitingLog;
         return true;
       }
-      if (item->payload_blocks() > 0) {
-        Slice into = options_.pool->Allocate(item->payload_blocks() * kBlockBytes);
+      if (item->log_blocks() > 0) {
+        Slice into = options_.pool->Allocate(item->log_blocks() * kBlockBytes);
         if (into.empty()) return false;
         effects.Read(options_.device, geometry_.log_place(item->position), std::span(&into, 1),
                      tag);
@@ -280,17 +296,17 @@ bool Destager::AdvanceRelocation(DiskTag tag, Effects& effects) {
       QueuedRecord record;
       record.item = item;
       record.payload = std::move(moving_);
-      for (uint32_t i = 0; i < item->payload_blocks(); ++i) {
+      for (uint32_t i = 0; i < item->log_blocks(); ++i) {
         record.crc.push_back(
             Crc32c(record.payload.span().subspan(size_t{i} * kBlockBytes, kBlockBytes)));
       }
       RecordWriter writer = log_->Control();
-      writer.Relocate(item->slice, item->key, item->payload_blocks());
+      writer.Relocate(item->slice, item->key, item->log_blocks());
       log_->ControlQueued(std::move(record));
       item->durable = false;  // no second time in this pass
     }
-    if (item != nullptr) counters_->relocated_blocks += item->payload_blocks();
-    relocated_bytes_ += uint64_t{item == nullptr ? 1 : item->payload_blocks() + 1} * kBlockBytes;
+    if (item != nullptr) counters_->relocated_blocks += item->log_blocks();
+    relocated_bytes_ += uint64_t{item == nullptr ? 1 : item->log_blocks() + 1} * kBlockBytes;
     moving_ = Slice();
     moving_number_ = 0;
   }

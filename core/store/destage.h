@@ -6,7 +6,7 @@
 //        -> AwaitingLog -> Idle
 //
 // A home is overwritten in place: until the next checkpoint is durable the log still holds the
-// blocks and recovery reads them there.
+// blocks and recovery reads them there. So is an extent of an entry's own that becomes the home.
 #pragma once
 
 #include <cstdint>
@@ -54,8 +54,8 @@ class Destager {
     auto operator<=>(const Target&) const = default;
   };
   struct Source {
-    uint32_t block = 0;  // within the extent
-    uint64_t position = 0;
+    uint32_t block = 0;         // within the extent
+    uint64_t offset_bytes = 0;  // on the device
     uint32_t crc = 0;
   };
   struct Job {

@@ -42,6 +42,11 @@ void ExtentTable::FreeAfterCheckpoint(uint32_t place) {
   pending_.push_back(place);
 }
 
+void ExtentTable::FreeTooEarly(uint32_t place) {
+  FreeNow(place);
+  next_ = place;
+}
+
 bool ExtentTable::Claim(uint32_t place) {
   if (place >= total()) return false;
   if (used_[place]) return false;

@@ -18,6 +18,8 @@ class ExtentTable {
   void FreeNow(uint32_t place);
   // An extent that a checkpoint may still name.
   void FreeAfterCheckpoint(uint32_t place);
+  // What a planted bug does: gives it to the next one who asks.
+  void FreeTooEarly(uint32_t place);
   // Recovery: an owner was found. False when the place is out of range or has another owner.
   [[nodiscard]] bool Claim(uint32_t place);
 

@@ -18,6 +18,59 @@ bool CoversExtents(ItemKind kind) { return kind == ItemKind::kCopy || kind == It
 
 }  // namespace
 
+ExtentRange WholeExtents(uint32_t first_block, uint32_t end_block) {
+  const uint32_t first = (first_block + kBlocksPerExtent - 1) / kBlocksPerExtent;
+  return {.first = first, .end = std::max(first, end_block / kBlocksPerExtent)};
+}
+
+ExtentRange Item::redirected() const {
+  return redirect == nullptr ? ExtentRange{} : WholeExtents(header.first_block, end_block());
+}
+
+uint32_t Item::PlaceOf(uint32_t extent) const {
+  const ExtentRange own = redirected();
+  return own.contains(extent) ? redirect->places[extent - own.first] : kNoPlace;
+}
+
+uint32_t Item::IndexOfLogBlock(uint32_t log_index) const {
+  const ExtentRange own = redirected();
+  if (own.count() == 0 || log_index < own.first * kBlocksPerExtent - header.first_block) {
+    return log_index;
+  }
+  return log_index + own.count() * kBlocksPerExtent;
+}
+
+const std::byte* Item::InMemory(uint32_t index) const {
+  if (redirect == nullptr) {
+    return payload.empty() ? nullptr : payload.data() + size_t{index} * kBlockBytes;
+  }
+  // An item of which extents are redirected has data in each of its blocks.
+  const ExtentRange own = redirected();
+  const uint32_t before = own.first * kBlocksPerExtent - header.first_block;
+  const uint32_t after = before + own.count() * kBlocksPerExtent;
+  if (index >= before && index < after) {
+    const Slice& content = redirect->content;
+    return content.empty() ? nullptr : content.data() + size_t{index - before} * kBlockBytes;
+  }
+  if (payload.empty()) return nullptr;
+  const uint32_t log_index = index < before ? index : index - (after - before);
+  return payload.data() + size_t{log_index} * kBlockBytes;
+}
+
+uint64_t Item::OffsetOf(uint32_t index, const Geometry& geometry) const {
+  if (redirect == nullptr) return geometry.log_place(position + uint64_t{index} * kBlockBytes);
+  const ExtentRange own = redirected();
+  const uint32_t block = header.first_block + index;
+  if (own.contains(block / kBlocksPerExtent)) {
+    const uint32_t place = PlaceOf(block / kBlocksPerExtent);
+    CHECK_NE(place, kNoPlace);
+    return geometry.extent_offset(place) + uint64_t{block % kBlocksPerExtent} * kBlockBytes;
+  }
+  const bool is_before = block < own.first * kBlocksPerExtent;
+  const uint32_t log_index = is_before ? index : index - own.count() * kBlocksPerExtent;
+  return geometry.log_place(position + uint64_t{log_index} * kBlockBytes);
+}
+
 std::optional<uint32_t> Item::PayloadIndex(uint32_t block) const {
   CHECK_GE(block, header.first_block);
   CHECK_LT(block, end_block());
@@ -81,6 +134,15 @@ bool Chunk::HasData(uint32_t block) const {
   return home != nullptr && (home->present >> (block % kBlocksPerExtent) & 1u) != 0;
 }
 
+bool Chunk::HasRedirect(uint32_t extent) const {
+  const uint32_t first = extent * kBlocksPerExtent;
+  for (auto it = versions.lower_bound(VersionKey{first, ItemKey{}});
+       it != versions.end() && it->first.block == first; ++it) {
+    if (it->second->IsRedirected(first)) return true;
+  }
+  return false;
+}
+
 Epoch Chunk::Modified(uint32_t extent) const { return ModifiedUpTo(extent, kLastItem); }
 
 Epoch Chunk::ModifiedUpTo(uint32_t extent, ItemKey limit) const {
@@ -127,7 +189,7 @@ bool DeviceState::InsertVersion(Replica& replica, const ChunkKey& key, uint32_t 
   }
   if (!chunk.versions.emplace(VersionKey{block, item->key}, item).second) return false;
   ++item->versions;
-  if (item->PayloadIndex(block)) {
+  if (item->PayloadIndex(block) && !item->IsRedirected(block)) {
     ++chunk.data_versions[block / kBlocksPerExtent];
     UpdateClaim(chunk, block / kBlocksPerExtent);
   }
@@ -143,12 +205,41 @@ void DeviceState::EraseVersion(Replica& replica, const ChunkKey& key, VersionKey
   chunk->second.versions.erase(found);
   CHECK_GT(item->versions, 0u);
   --item->versions;
-  if (item->PayloadIndex(version.block)) {
+  if (item->PayloadIndex(version.block) && !item->IsRedirected(version.block)) {
     const uint32_t extent = version.block / kBlocksPerExtent;
     CHECK_GT(chunk->second.data_versions[extent], 0u);
     --chunk->second.data_versions[extent];
     UpdateClaim(chunk->second, extent);
   }
+}
+
+bool DeviceState::SetPlaces(Item& item, std::span<const uint32_t> places) {
+  if (places.empty()) return true;
+  const bool is_whole =
+      item.kind == ItemKind::kWrite || (item.kind == ItemKind::kCopy && item.present == UINT16_MAX);
+  if (!is_whole || item.redirect != nullptr) return false;
+  if (places.size() != WholeExtents(item.header.first_block, item.end_block()).count()) {
+    return false;
+  }
+  item.redirect = MakePooled<Redirect>(&pool_, &pool_);
+  item.redirect->places.assign(places.begin(), places.end());
+  for (const uint32_t place : places) redirected_ += place != kNoPlace ? 1 : 0;
+  return true;
+}
+
+void DeviceState::ReleasePlace(Item& item, uint32_t extent) {
+  const ExtentRange own = item.redirected();
+  if (!own.contains(extent)) return;
+  uint32_t& place = item.redirect->places[extent - own.first];
+  if (place == kNoPlace) return;
+  if (PLANTED_BUG("S8-redirect-released-at-once")) {
+    extents_.FreeTooEarly(place);
+  } else {
+    extents_.FreeAfterCheckpoint(place);
+  }
+  CHECK_GT(redirected_, 0u);
+  --redirected_;
+  place = kNoPlace;
 }
 
 void DeviceState::EraseChunkIfEmpty(Replica& replica, const ChunkKey& key) {
@@ -182,6 +273,8 @@ void DeviceState::Remove(Replica& replica, ItemKey key) {
     EraseChunkIfEmpty(replica, item->chunk());
   }
   CHECK_EQ(item->versions, 0u);
+  const ExtentRange own = item->redirected();
+  for (uint32_t extent = own.first; extent < own.end; ++extent) ReleasePlace(*item, extent);
   if (item->position != 0) by_position_.erase({item->position, item->number});
   item->orphan = true;
   if (item->pending > 0) orphans_.push_back(std::move(item));
@@ -229,15 +322,25 @@ void DeviceState::SetHome(Replica& replica, const Home& home, uint32_t place,
   for (const VersionKey& version : versions) {
     const auto found = chunk.versions.find(version);
     CHECK(found != chunk.versions.end());
-    const Item* item = found->second;
+    Item* item = found->second;
     CHECK(item->durable);
     EraseVersion(replica, key, version);
+    if (const uint32_t own = item->PlaceOf(home.extent); own == place && own != kNoPlace) {
+      item->redirect->places[home.extent - item->redirected().first] = kNoPlace;
+      --redirected_;
+    } else {
+      ReleasePlace(*item, home.extent);
+    }
     if (item->versions == 0) emptied_.push_back(item->key);
   }
   const uint32_t old = chunk.PlaceOf(home.extent);
   if (old != place && old != kNoPlace) {
     homes_.Clear(old);
-    extents_.FreeAfterCheckpoint(old);
+    if (PLANTED_BUG("S8-old-home-released-at-the-floor")) {
+      extents_.FreeTooEarly(old);
+    } else {
+      extents_.FreeAfterCheckpoint(old);
+    }
     std::erase_if(chunk.places, [old](const Chunk::Place& each) { return each.place == old; });
   }
   if (place == kNoPlace) {

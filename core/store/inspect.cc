@@ -35,6 +35,7 @@ void DeviceState::Check() const {
   uint64_t claims = 0;
   uint64_t items = 0;
   uint64_t homes = 0;
+  uint32_t redirected = 0;
   std::vector<bool> owned(extents_.total());
   for (const auto& [slice, replica] : replicas_) {
     const SliceFacts& facts = replica->facts;
@@ -48,6 +49,17 @@ void DeviceState::Check() const {
       CHECK(key.serial != 0 || key.id <= facts.last || key.id <= replica->floor);
       CHECK(item->position == 0 || by_position_.contains({item->position, item->number}));
       CHECK(item->position != 0 || item->pending > 0);
+      const ExtentRange own = item->redirected();
+      for (uint32_t extent = own.first; extent < own.end; ++extent) {
+        const uint32_t place = item->PlaceOf(extent);
+        const VersionKey first{extent * kBlocksPerExtent, key};
+        CHECK_EQ(place != kNoPlace, replica->chunks.at(item->chunk()).versions.contains(first));
+        if (place == kNoPlace) continue;
+        CHECK(extents_.used(place));
+        CHECK(!owned[place]) << "extent with two owners: " << place;
+        owned[place] = true;
+        ++redirected;
+      }
       versions += item->versions;
       items += item->position != 0 ? 1 : 0;
     }
@@ -56,7 +68,9 @@ void DeviceState::Check() const {
       for (const auto& [version, item] : chunk.versions) {
         CHECK(item->key == version.item && item->chunk() == key);
         CHECK(replica->items.at(version.item).get() == item);
-        if (item->PayloadIndex(version.block)) ++data_versions[version.block / kBlocksPerExtent];
+        if (item->PayloadIndex(version.block) && !item->IsRedirected(version.block)) {
+          ++data_versions[version.block / kBlocksPerExtent];
+        }
         CHECK_GT(versions, 0u);
         --versions;
       }
@@ -87,7 +101,8 @@ void DeviceState::Check() const {
   uint64_t records = 0;
   homes_.ForEach([&records](uint32_t, const Home&) { return ++records > 0; });
   CHECK_EQ(homes, records);
-  CHECK_LE(homes + extents_.pending() + extents_.free(), extents_.total());
+  CHECK_EQ(redirected, redirected_);
+  CHECK_LE(homes + redirected + extents_.pending() + extents_.free(), extents_.total());
 }
 
 void StoreImpl::CheckInvariants(bool everything) const {
@@ -99,13 +114,16 @@ void StoreImpl::CheckInvariants(bool everything) const {
   if (!everything && counters_.batches < checked_batches_ + 32) return;
   checked_batches_ = counters_.batches;
   state_.Check();
-  // S6: every extent is free, a home, waiting for a checkpoint, or on its way to become a home.
+  // S6: every extent is free, a home, an entry's own, waiting for a checkpoint, or on its way to
+  // become a home.
   uint64_t homes = 0;
   for (const auto& [slice, replica] : state_.replicas()) {
     for (const auto& [key, chunk] : replica->chunks) homes += chunk.places.size();
   }
   const ExtentTable& extents = state_.extents();
-  CHECK_EQ(homes + extents.pending() + extents.free() + destager_.in_transit(), extents.total());
+  CHECK_EQ(
+      homes + state_.redirected() + extents.pending() + extents.free() + destager_.in_transit(),
+      extents.total());
 }
 
 std::string StoreImpl::Dump() const {
@@ -115,9 +133,9 @@ std::string StoreImpl::Dump() const {
   if (!error_.empty()) absl::StrAppendFormat(&text, " (%s)", error_);
   if (phase_ != State::kOpen) return text + "\n";
   absl::StrAppendFormat(
-      &text, " log %d..%d of %d, extents %d free + %d pending of %d, %d claimed\n",
+      &text, " log %d..%d of %d, extents %d free + %d pending + %d redirected of %d, %d claimed\n",
       log_.head() - log_.used(), log_.head(), geometry_.log_bytes, state_.extents().free(),
-      state_.extents().pending(), state_.extents().total(), state_.claims());
+      state_.extents().pending(), state_.redirected(), state_.extents().total(), state_.claims());
   for (const auto& [slice, replica] : state_.replicas()) {
     const SliceFacts& facts = replica->facts;
     absl::StrAppendFormat(
@@ -159,6 +177,8 @@ uint64_t StoreImpl::StateHash() const {
       add(item->position);
       add(item->versions);
       for (const uint32_t crc : item->crc) add(crc);
+      const ExtentRange own = item->redirected();
+      for (uint32_t extent = own.first; extent < own.end; ++extent) add(item->PlaceOf(extent));
     }
     for (const auto& [key, chunk] : replica->chunks) {
       add(key.vtree.value());

@@ -20,7 +20,7 @@ using wire::kBlocksPerExtent;
 using wire::kExtentBytes;
 using wire::kExtentsPerChunk;
 
-inline constexpr uint32_t kFormatVersion = 3;
+inline constexpr uint32_t kFormatVersion = 4;
 inline constexpr uint64_t kHeadBytes = 1 << 20;  // both superblocks and what is kept free for later
 inline constexpr std::array<uint64_t, 2> kSuperblockOffset = {0, 512 << 10};
 inline constexpr uint64_t kLogBytesMin = 4 << 20;
@@ -70,6 +70,9 @@ struct Geometry {
   uint64_t log_reserve() const { return log_bytes / 16; }
   // Extents that clients cannot take (S5).
   uint32_t reserve() const { return extents_total / 128 + 4; }
+  // Extents that entries in the log may have of their own: half of what the ring holds, as for its
+  // ordinary records, so that the index stays within its bounds.
+  uint32_t redirected_max() const { return static_cast<uint32_t>(log_bytes / 2 / kExtentBytes); }
 
   friend bool operator==(const Geometry&, const Geometry&) = default;
 };

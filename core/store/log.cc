@@ -125,6 +125,12 @@ uint64_t Log::StartFor(uint64_t total) const {
   return fits ? head_ : RoundUp(head_, geometry_.log_bytes);
 }
 
+// A batch never names content that is not on the device yet.
+bool Log::Waits(const QueuedRecord& record) {
+  return record.item != nullptr && record.item->writing() &&
+         !PLANTED_BUG("S1-redirect-not-awaited");
+}
+
 bool Log::Take(RecordQueue& queue, uint64_t ring_limit) {
   const QueuedRecord& front = queue.records.front();
   const auto blocks = static_cast<uint32_t>(front.payload.size() / kBlockBytes);
@@ -173,7 +179,7 @@ void Log::TakeCommitPoints() {
   if (count < kCommitPointsPerBatch) commit_points_at_ = kNever;
 }
 
-void Log::Gather(uint64_t ring_limit) {
+void Log::Gather(uint64_t ring_limit, bool with_waiting) {
   CHECK_EQ(gathering_.record_count, 0u);
   while (!control_.records.empty() && gathering_.record_count < kRecordsPerBatch &&
          Take(control_, geometry_.log_bytes)) {
@@ -182,7 +188,7 @@ void Log::Gather(uint64_t ring_limit) {
   if (!control_.records.empty()) return;
   blocked_ = false;
   while (!queue_.records.empty() && gathering_.record_count < kRecordsPerBatch &&
-         Take(queue_, ring_limit)) {
+         (with_waiting || !Waits(queue_.records.front())) && Take(queue_, ring_limit)) {
   }
 }
 
@@ -204,7 +210,7 @@ void Log::Seal() {
     // Reads take this unverified: not what a relocation found rotten.
     bool good = true;
     for (uint32_t i = 0; i < record.crc.size(); ++i)
-      good = good && record.crc[i] == item.PlainCrc(i);
+      good = good && record.crc[i] == item.PlainCrc(item.IndexOfLogBlock(i));
     item.payload = good ? record.payload : Slice();
     payload_position += record.payload.size();
   }
@@ -221,7 +227,7 @@ void Log::Seal() {
 
 bool Log::Cut() {
   while (!control_.records.empty() || !queue_.records.empty()) {
-    Gather(geometry_.log_bytes - geometry_.log_reserve());
+    Gather(geometry_.log_bytes - geometry_.log_reserve(), /*with_waiting=*/true);
     if (gathering_.record_count == 0) return false;
     Seal();
   }
@@ -249,7 +255,8 @@ bool Log::SealNext(const Now& now) {
   const uint64_t queued = queue_.log_bytes + control_.log_bytes;
   if (in_flight_ > 0 && queued < std::max(kOvertakingBytesMin, in_flight_bytes_)) return false;
   const uint64_t ring = geometry_.log_bytes;
-  Gather(queued_renumbers_ > 0 ? ring - geometry_.log_reserve() : ring / 2);
+  Gather(queued_renumbers_ > 0 ? ring - geometry_.log_reserve() : ring / 2,
+         /*with_waiting=*/false);
   const bool due = in_flight_ == 0 && (now.boot >= commit_points_at_ || flush_commit_points_);
   if (gathering_.record_count > 0 || due) {
     TakeCommitPoints();
@@ -271,6 +278,8 @@ bool Log::SealNext(const Now& now) {
 bool Log::Advance(const Now& now, DiskTag tag_base, Effects& effects) {
   while (in_flight_ < kInFlightMax && (in_flight_ < batches_.size() || SealNext(now))) {
     Batch& batch = batches_[in_flight_];
+    // Of a cut: it seals what waits, too.
+    if (std::any_of(batch.records.begin(), batch.records.end(), &Log::Waits)) break;
     Slice header_block = options_.pool->Allocate(static_cast<uint32_t>(batch.header_bytes));
     if (header_block.empty()) return false;
     const uint64_t slot = (first_batch_ + in_flight_) % kInFlightMax;
@@ -302,10 +311,11 @@ void Log::Write(const Now& now, Batch& batch, Slice header_block, DiskTag tag, E
   for (QueuedRecord& record : batch.records) {
     if (record.item == nullptr) continue;
     const Item& item = *record.item;
-    CHECK_EQ(record.payload.size(), uint64_t{item.payload_blocks()} * kBlockBytes);
-    CHECK(record.crc.empty() || record.crc.size() == item.crc.size());
-    for (uint32_t i = 0; i < item.crc.size(); ++i) {
-      const uint32_t crc = record.crc.empty() ? item.PlainCrc(i) : record.crc[i];
+    CHECK_EQ(record.payload.size(), uint64_t{item.log_blocks()} * kBlockBytes);
+    CHECK(record.crc.empty() || record.crc.size() == item.log_blocks());
+    for (uint32_t i = 0; i < item.log_blocks(); ++i) {
+      const uint32_t crc =
+          record.crc.empty() ? item.PlainCrc(item.IndexOfLogBlock(i)) : record.crc[i];
       StoreLe(to, crc);
       to += sizeof(crc);
     }

@@ -8,6 +8,9 @@
 // Otherwise it waits until it is as large as all that are: so a slow device gets more to do at a
 // time, and batches do not become small because of it.
 //
+// A record whose item has extents of its own waits until they are written, and those behind it wait
+// with it: in the queue or, when a cut sealed them, in their batch.
+//
 // Ordinary records use the ring up to a half. A checkpoint is the state after a batch, so it begins
 // by sealing all that is queued (Cut), into the other half: whatever comes later is behind it, and
 // nobody has to wait for the queue to run empty. append_room() is what callers may still queue
@@ -96,7 +99,8 @@ class Log {
   uint64_t record_bytes() const { return record_bytes_; }  // of all records ever; only grows
   // When Advance has something to do without another event.
   Instant deadline() const {
-    return in_flight_ > 0 ? kNever : std::min(seal_at_, commit_points_at_);
+    // What a cut sealed may wait for its extents.
+    return batches_.empty() ? std::min(seal_at_, commit_points_at_) : kNever;
   }
   Instant last_activity() const { return last_activity_; }
 
@@ -130,8 +134,11 @@ class Log {
   };
 
   uint64_t StartFor(uint64_t total) const;
-  // What of the queues fits into one batch and below the limit; nothing: record_count 0.
-  void Gather(uint64_t ring_limit);
+  // The item's extents are not written yet.
+  static bool Waits(const QueuedRecord& record);
+  // What of the queues fits into one batch and below the limit, up to a record that waits or, with
+  // them, beyond; nothing: record_count 0.
+  void Gather(uint64_t ring_limit, bool with_waiting);
   // Moves the front record over when batch and ring have room for it.
   bool Take(RecordQueue& queue, uint64_t ring_limit);
   void TakeCommitPoints();

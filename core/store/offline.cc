@@ -167,24 +167,33 @@ class Checker {
       }
       for (const auto& [key, chunk] : replica->chunks) {
         for (const Chunk::Place& home : chunk.places) {
-          CheckHome(slice, key, state.homes().at(home.place), home.place);
+          CheckHome(slice, key, chunk, replica->floor, state.homes().at(home.place), home.place);
         }
       }
       for (const auto& [key, item] : replica->items) {
-        CheckItem(*item, replica->chunks.at(item->chunk()));
+        CheckItem(*item, replica->chunks.at(item->chunk()), replica->floor);
       }
     }
   }
 
-  void CheckHome(SliceId slice, const ChunkKey& key, const Home& home, uint32_t place) {
+  // Whether something newer in the log is sure to go home over what `below` says of the block: then
+  // that has been, perhaps, and nobody reads it any more.
+  static bool IsHidden(const Chunk& chunk, uint32_t block, EntryId floor, const ItemKey& below) {
+    const auto newer = chunk.versions.upper_bound(VersionKey{block, below});
+    return newer != chunk.versions.end() && newer->first.block == block &&
+           newer->first.item.id <= floor;
+  }
+
+  void CheckHome(SliceId slice, const ChunkKey& key, const Chunk& chunk, EntryId floor,
+                 const Home& home, uint32_t place) {
     std::array<std::byte, kExtentBytes>& bytes = extent_;
     const uint64_t offset = geometry_.extent_offset(place);
     const bool readable = reader_(offset, bytes);
     for (uint32_t i = 0; i < kBlocksPerExtent; ++i) {
-      if ((home.present >> i & 1u) == 0) continue;
+      const uint32_t block = home.extent * kBlocksPerExtent + i;
+      if ((home.present >> i & 1u) == 0 || IsHidden(chunk, block, floor, ItemKey{})) continue;
       ++report_.home_blocks;
       const uint64_t at = uint64_t{i} * kBlockBytes;
-      const uint32_t block = home.extent * kBlocksPerExtent + i;
       // Where the extent as a whole cannot be read, most of its blocks can.
       const std::span<std::byte> content = std::span<std::byte>(bytes).subspan(at, kBlockBytes);
       const bool read = readable || reader_(offset + at, content);
@@ -193,13 +202,14 @@ class Checker {
     }
   }
 
-  void CheckItem(const Item& item, const Chunk& chunk) {
+  void CheckItem(const Item& item, const Chunk& chunk, EntryId floor) {
     for (uint32_t i = 0; i < item.payload_blocks(); ++i) {
       const uint32_t block = item.PayloadBlock(i);
       if (!chunk.versions.contains(VersionKey{block, item.key})) continue;  // it is home
+      if (IsHidden(chunk, block, floor, item.key)) continue;
       ++report_.log_blocks;
       const std::span<std::byte> content = std::span<std::byte>(extent_).first(kBlockBytes);
-      const uint64_t at = geometry_.log_place(item.position + uint64_t{i} * kBlockBytes);
+      const uint64_t at = item.OffsetOf(i, geometry_);
       const bool read = reader_(at, content);
       CheckBlock(item.slice, item.chunk(), block, at, item.crc[i],
                  read ? std::optional(Crc32c(content)) : std::nullopt);
@@ -295,6 +305,9 @@ std::string DescribeBody(RecordType type, ByteReader reader) {
       absl::StrAppendFormat(&text, " %s kind %d V-tree %s chunk %d blocks %d+%d",
                             ToString(entry.id), static_cast<int>(entry.kind), ToString(entry.vtree),
                             entry.chunk, entry.first_block, entry.block_count);
+      if (const uint32_t own = reader.U32(); own > 0) {
+        absl::StrAppendFormat(&text, ", %d extents of its own", own);
+      }
       break;
     }
     case RecordType::kCommitPoint:
@@ -415,10 +428,11 @@ void DumpChunk(const DeviceState& state, const Geometry& geometry, const DumpOpt
                             ToString(version.item.id)));
       continue;
     }
-    const uint64_t position = item->position + uint64_t{*index} * kBlockBytes;
-    print(absl::StrFormat(
-        "  block %d: crc %08x, by %s in the log at position %d, on the device %d\n", version.block,
-        item->PlainCrc(*index), ToString(version.item.id), position, geometry.log_place(position)));
+    const bool is_redirected = item->IsRedirected(version.block);
+    print(absl::StrFormat("  block %d: crc %08x, by %s in %s, on the device %d\n", version.block,
+                          item->PlainCrc(*index), ToString(version.item.id),
+                          is_redirected ? "an extent of its own" : "the log",
+                          item->OffsetOf(*index, geometry)));
   }
 }
 

@@ -154,5 +154,49 @@ TEST_F(OfflineTest, DumpsSuperblocksLogSlicesAndAChunk) {
   EXPECT_NE(block.find("nothing is here"), std::string::npos) << block;
 }
 
+// A large write in extents of its own, and a small one that was brought home over it, so that its
+// extent does not hold any more what its record says; the checkpoint that knows of it never came.
+TEST(OfflineRedirect, WhatIsOverwrittenForGoodIsNoDamageAndWhatIsRottenIs) {
+  TestStore test({.redirect = true});
+  ASSERT_TRUE(test.Format()) << test.store().error();
+  ASSERT_EQ(test.Await(test.Start(kSlice, {.epoch = Epoch(1), .issuer = 9})), DoneStatus::kOk);
+  ASSERT_EQ(test.Await(test.Append(kSlice, test.Write(Entry(1, 1), 0, 0, 32), 1000)),
+            DoneStatus::kOk);
+  ASSERT_EQ(test.Await(test.Append(kSlice, test.Write(Entry(1, 2), 0, 5, 1), 2000)),
+            DoneStatus::kOk);
+  test.Commit(kSlice, Entry(1, 2));
+  const uint64_t extents =
+      ComputeGeometry(test.disk().info().size_bytes, 4 << 20)->extents_offset();
+  const auto find = [&](uint64_t stamp) {
+    uint64_t at = extents;
+    while (at < test.disk().info().size_bytes &&
+           LoadLe<uint64_t>(test.disk().Content(at, 8).data()) != stamp) {
+      at += kBlockBytes;
+    }
+    return at;
+  };
+  for (int i = 0; i < 100 && find(2000) == test.disk().info().size_bytes; ++i) {
+    if (!test.StepDisk()) test.FireTimer();
+  }
+  const DeviceReader reader = [&test](uint64_t offset_bytes, std::span<std::byte> to) {
+    test.disk().image().Read(offset_bytes, to);
+    return true;
+  };
+  ASSERT_EQ(find(2000), find(1004) + kBlockBytes);
+  const CheckReport report = CheckDevice(test.disk().info(), reader);
+  EXPECT_EQ(report.health, Health::kGood) << report.findings.front().text;
+  EXPECT_EQ(report.log_blocks, 32u);
+  EXPECT_EQ(report.extents_used, 2u);
+  test.disk().FlipBit((find(1020) + 77) * 8);
+  const CheckReport rotten = CheckDevice(test.disk().info(), reader);
+  EXPECT_EQ(rotten.bad_blocks, 1u);
+  std::string text;
+  const auto print = [&text](std::string_view part) { text.append(part); };
+  ASSERT_TRUE(DumpDevice(test.disk().info(), reader,
+                         {.log = true, .chunk = {{.slice = kSlice, .key = TestKey(0)}}}, print));
+  EXPECT_NE(text.find("blocks 0+32, 2 extents of its own"), std::string::npos) << text;
+  EXPECT_NE(text.find("by 1.1 in an extent of its own"), std::string::npos) << text;
+}
+
 }  // namespace
 }  // namespace gabion::store

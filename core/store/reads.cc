@@ -52,14 +52,12 @@ void Reads::Resolve(Operation& operation) {
       const std::optional<uint32_t> index = item->PayloadIndex(block);
       if (!index) {
         std::memset(Writable(operation.target, i), 0, kBlockBytes);
-      } else if (!item->payload.empty()) {
-        std::memcpy(Writable(operation.target, i),
-                    item->payload.data() + size_t{*index} * kBlockBytes, kBlockBytes);
+      } else if (const std::byte* content = item->InMemory(*index); content != nullptr) {
+        std::memcpy(Writable(operation.target, i), content, kBlockBytes);
       } else {
-        operation.from_disk.push_back(
-            {.index = i,
-             .crc = BindCrc(item->crc[*index], range.key, block),
-             .offset_bytes = geometry_.log_place(item->position + uint64_t{*index} * kBlockBytes)});
+        operation.from_disk.push_back({.index = i,
+                                       .crc = BindCrc(item->crc[*index], range.key, block),
+                                       .offset_bytes = item->OffsetOf(*index, geometry_)});
       }
       continue;
     }
@@ -98,15 +96,12 @@ void Reads::StartItem(const Item& item, Slice target, Tag tag, DiskTag tag_base,
   operation.target = std::move(target);
   operation.moves = moves_;
   for (uint32_t i = 0; i < item.payload_blocks(); ++i) {
-    if (!item.payload.empty()) {
-      std::memcpy(Writable(operation.target, i), item.payload.data() + size_t{i} * kBlockBytes,
-                  kBlockBytes);
+    if (const std::byte* content = item.InMemory(i); content != nullptr) {
+      std::memcpy(Writable(operation.target, i), content, kBlockBytes);
       continue;
     }
     operation.from_disk.push_back(
-        {.index = i,
-         .crc = item.PlainCrc(i),
-         .offset_bytes = geometry_.log_place(item.position + uint64_t{i} * kBlockBytes)});
+        {.index = i, .crc = item.PlainCrc(i), .offset_bytes = item.OffsetOf(i, geometry_)});
   }
   Submit(slot, tag_base, out);
 }

@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <optional>
 
 #include "core/base/check.h"
 #include "core/base/checksum.h"
@@ -132,10 +133,24 @@ std::vector<wire::HistoryItem> ReadHistory(ByteReader& reader) {
   });
 }
 
-void RecordWriter::Entry(SliceId slice, const wire::EntryHeader& entry, uint32_t payload_blocks) {
+namespace {
+
+void WriteRedirected(ByteWriter& writer, const RecordWriter::Redirected& redirected) {
+  CHECK_LE(redirected.places.size(), kExtentsPerChunk);
+  CHECK_EQ(redirected.crc.size(), redirected.places.size() * kBlocksPerExtent);
+  writer.U32(static_cast<uint32_t>(redirected.places.size()));
+  for (const uint32_t place : redirected.places) writer.U32(place);
+  for (const uint32_t crc : redirected.crc) writer.U32(crc);
+}
+
+}  // namespace
+
+void RecordWriter::Entry(SliceId slice, const wire::EntryHeader& entry, uint32_t payload_blocks,
+                         const Redirected& redirected) {
   Write(RecordType::kEntry, payload_blocks, [&](ByteWriter& writer) {
     writer.Of(slice);
     WriteEntryHeader(writer, entry);
+    WriteRedirected(writer, redirected);
   });
 }
 
@@ -174,14 +189,17 @@ void RecordWriter::Void(SliceId slice, const VoidRecord& record) {
 }
 
 void RecordWriter::Copy(SliceId slice, const ChunkKey& key, uint32_t extent, uint16_t present,
-                        Epoch modified_epoch, EntryId after) {
-  Write(RecordType::kCopy, static_cast<uint32_t>(std::popcount(present)), [&](ByteWriter& writer) {
+                        Epoch modified_epoch, EntryId after, const Redirected& redirected) {
+  const uint32_t payload_blocks =
+      redirected.places.empty() ? static_cast<uint32_t>(std::popcount(present)) : 0;
+  Write(RecordType::kCopy, payload_blocks, [&](ByteWriter& writer) {
     writer.Of(slice);
     WriteKey(writer, key);
     writer.U16(static_cast<uint16_t>(extent));
     writer.U16(present);
     writer.Of(modified_epoch);
     WriteEntryId(writer, after);
+    WriteRedirected(writer, redirected);
   });
 }
 
@@ -289,6 +307,33 @@ struct Payload {
   std::vector<uint32_t> crc;
 };
 
+// What the record says of its item's own extents; together with the payload that is all of its
+// content.
+struct WholeContent {
+  std::vector<uint32_t> places;
+  std::vector<uint32_t> crc;
+};
+
+// Nothing: malformed, or a place is not there to be had.
+std::optional<WholeContent> ReadContent(ByteReader& reader, const Payload& payload,
+                                        uint32_t first_block, DeviceState& state) {
+  WholeContent content{.places = {}, .crc = payload.crc};
+  content.places =
+      ReadList<uint32_t>(reader, kExtentsPerChunk, [](ByteReader& from) { return from.U32(); });
+  std::vector<uint32_t> crc;
+  for (size_t i = 0; i < content.places.size() * kBlocksPerExtent && reader.ok(); ++i) {
+    crc.push_back(reader.U32());
+  }
+  if (!reader.done()) return std::nullopt;
+  const uint32_t before = RoundUp(first_block, kBlocksPerExtent) - first_block;
+  if (!crc.empty() && before > content.crc.size()) return std::nullopt;
+  if (!crc.empty()) content.crc.insert(content.crc.begin() + before, crc.begin(), crc.end());
+  for (const uint32_t place : content.places) {
+    if (!state.extents().Claim(place)) return std::nullopt;
+  }
+  return content;
+}
+
 bool ReplayEpochStart(SliceId slice, ByteReader& reader, DeviceState& state) {
   EpochStartRecord record;
   record.epoch = reader.As<Epoch>();
@@ -323,8 +368,9 @@ bool ReplayRecord(const RecordHeader& header, ByteReader reader, const Payload& 
   switch (header.type) {
     case RecordType::kEntry: {
       const wire::EntryHeader entry = ReadEntryHeader(reader);
-      if (!reader.done()) return false;
-      Item* item = state.AddEntry(slice, entry, payload.crc);
+      const auto content = ReadContent(reader, payload, entry.first_block, state);
+      if (!content) return false;
+      Item* item = state.AddEntry(slice, entry, {.crc = content->crc, .places = content->places});
       if (item == nullptr) return false;
       state.Place(item, payload.position);
       return true;
@@ -348,8 +394,10 @@ bool ReplayRecord(const RecordHeader& header, ByteReader reader, const Payload& 
       const uint16_t present = reader.U16();
       const auto modified_epoch = reader.As<Epoch>();
       const EntryId after = ReadEntryId(reader);
-      if (!reader.done()) return false;
-      Item* item = state.AddCopy(slice, key, extent, present, modified_epoch, after, payload.crc);
+      const auto content = ReadContent(reader, payload, 0, state);
+      if (!content) return false;
+      Item* item = state.AddCopy(slice, key, extent, present, modified_epoch, after,
+                                 {.crc = content->crc, .places = content->places});
       if (item == nullptr) return false;
       state.Place(item, payload.position);
       return true;
@@ -398,7 +446,7 @@ bool ReplayRecord(const RecordHeader& header, ByteReader reader, const Payload& 
       if (replica == nullptr) return true;
       const auto found = replica->items.find(key);
       if (found == replica->items.end()) return true;
-      if (found->second->payload_blocks() != header.payload_blocks) return false;
+      if (found->second->log_blocks() != header.payload_blocks) return false;
       state.Place(found->second.get(), payload.position);
       return true;
     }

@@ -15,12 +15,19 @@ class RecordWriter {
  public:
   explicit RecordWriter(std::vector<std::byte>* target) : target_(target) {}
 
-  void Entry(SliceId slice, const wire::EntryHeader& entry, uint32_t payload_blocks);
+  // Of an item with extents of its own: their places, and the plain CRCs of their blocks. The
+  // record's payload is the rest.
+  struct Redirected {
+    std::span<const uint32_t> places = {};
+    std::span<const uint32_t> crc = {};
+  };
+  void Entry(SliceId slice, const wire::EntryHeader& entry, uint32_t payload_blocks,
+             const Redirected& redirected);
   void CommitPoint(SliceId slice, EntryId commit_point);
   void EpochStart(SliceId slice, const EpochStartRecord& record, EntryId keep);
   void Void(SliceId slice, const VoidRecord& record);
   void Copy(SliceId slice, const ChunkKey& key, uint32_t extent, uint16_t present,
-            Epoch modified_epoch, EntryId after);
+            Epoch modified_epoch, EntryId after, const Redirected& redirected);
   void Drop(SliceId slice, const ChunkKey& key, EntryId after);
   void Requests(SliceId slice, std::span<const wire::RequestRecord> records);
   void NeedsResync(SliceId slice, bool value);

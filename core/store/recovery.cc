@@ -39,7 +39,7 @@ bool PlacesMakeSense(const DeviceState& state, const Superblock& superblock) {
   for (const auto& [place, item] : state.by_position()) {
     const uint64_t position = place.first;
     if (position % kBlockBytes != 0 || position < superblock.tail_position) return false;
-    const uint64_t bytes = std::max(item->payload_blocks(), 1u) * uint64_t{kBlockBytes};
+    const uint64_t bytes = std::max(item->log_blocks(), 1u) * uint64_t{kBlockBytes};
     if (position + bytes > superblock.checkpoint_position) return false;
     if (position % superblock.log_bytes + bytes > superblock.log_bytes) return false;
   }

@@ -37,6 +37,23 @@ void WriteItem(ByteWriter& writer, const Replica& replica, const Item& item) {
   writer.Of(chunk.born);
   writer.U16(static_cast<uint16_t>(item.crc.size()));
   for (const uint32_t crc : item.crc) writer.U32(crc);
+  const ExtentRange own = item.redirected();
+  writer.U8(static_cast<uint8_t>(own.count()));
+  for (uint32_t extent = own.first; extent < own.end; ++extent) writer.U32(item.PlaceOf(extent));
+}
+
+// The places of an item's own extents: those, and only those, that are still in the index.
+bool ReadPlaces(ByteReader& reader, Item& item, uint16_t live, DeviceState& state) {
+  std::vector<uint32_t> places(reader.U8());
+  for (uint32_t& place : places) place = reader.U32();
+  if (!reader.ok() || !state.SetPlaces(item, places)) return false;
+  const ExtentRange own = item.redirected();
+  for (uint32_t extent = own.first; extent < own.end; ++extent) {
+    const uint32_t place = item.PlaceOf(extent);
+    if ((place != kNoPlace) != ((live >> extent & 1u) != 0)) return false;
+    if (place != kNoPlace && !state.extents().Claim(place)) return false;
+  }
+  return true;
 }
 
 // What the records of a log could have made (state.h).
@@ -81,6 +98,7 @@ bool ReadItem(ByteReader& reader, SliceId slice, Replica& replica, DeviceState& 
   }
   if (item->crc.size() != data_blocks) return false;
   if (!Fits(*item, replica)) return false;
+  if (!ReadPlaces(reader, *item, live, state)) return false;
   Item* raw = item.get();
   if (!state.InsertItem(replica, std::move(item), false)) return false;
   for (uint32_t block = raw->header.first_block; block < raw->end_block(); ++block) {

@@ -20,6 +20,7 @@ void DeviceState::Reset(const Geometry& geometry, uint64_t log_key) {
   extents_.Reset(geometry.extents_total);
   homes_.Reset(geometry, log_key);
   claims_ = 0;
+  redirected_ = 0;
 }
 
 Replica* DeviceState::Find(SliceId slice) {
@@ -57,8 +58,7 @@ bool DeviceState::InsertItem(Replica& replica, ItemPtr item, bool with_versions)
   return true;
 }
 
-Item* DeviceState::AddEntry(SliceId slice, const wire::EntryHeader& entry,
-                            std::span<const uint32_t> crc) {
+Item* DeviceState::AddEntry(SliceId slice, const wire::EntryHeader& entry, const Content& content) {
   Replica* replica = Find(slice);
   if (replica == nullptr) return nullptr;
   SliceFacts& facts = replica->facts;
@@ -66,7 +66,7 @@ Item* DeviceState::AddEntry(SliceId slice, const wire::EntryHeader& entry,
   if (entry.block_count == 0) return nullptr;
   if (uint32_t{entry.first_block} + entry.block_count > kBlocksPerChunk) return nullptr;
   const bool has_data = entry.kind == wire::EntryKind::kWrite;
-  if (crc.size() != (has_data ? entry.block_count : 0u)) return nullptr;
+  if (content.crc.size() != (has_data ? entry.block_count : 0u)) return nullptr;
   ItemPtr item = NewItem();
   item->slice = slice;
   item->key = ItemKey{entry.id, 0};
@@ -84,20 +84,21 @@ Item* DeviceState::AddEntry(SliceId slice, const wire::EntryHeader& entry,
     default:
       return nullptr;
   }
-  item->BindCrcs(crc);
+  if (!SetPlaces(*item, content.places)) return nullptr;
+  item->BindCrcs(content.crc);
   facts.last = entry.id;
   replica->requests.OnEntry(entry);
   return Insert(*replica, std::move(item));
 }
 
 Item* DeviceState::AddCopy(SliceId slice, const ChunkKey& key, uint32_t extent, uint16_t present,
-                           Epoch modified_epoch, EntryId after, std::span<const uint32_t> crc) {
+                           Epoch modified_epoch, EntryId after, const Content& content) {
   Replica* replica = Find(slice);
   if (replica == nullptr || extent >= kExtentsPerChunk) return nullptr;
-  if (crc.size() != static_cast<size_t>(std::popcount(present))) return nullptr;
+  if (content.crc.size() != static_cast<size_t>(std::popcount(present))) return nullptr;
   ItemPtr item = NewItem();
   item->slice = slice;
-  item->key = ItemKey{after, replica->next_serial++};
+  item->key = ItemKey{after, replica->next_serial};
   item->kind = ItemKind::kCopy;
   item->header.vtree = key.vtree;
   item->header.version = key.version;
@@ -106,7 +107,9 @@ Item* DeviceState::AddCopy(SliceId slice, const ChunkKey& key, uint32_t extent, 
   item->header.block_count = kBlocksPerExtent;
   item->present = present;
   item->modified_epoch = modified_epoch;
-  item->BindCrcs(crc);
+  if (!SetPlaces(*item, content.places)) return nullptr;
+  item->BindCrcs(content.crc);
+  ++replica->next_serial;
   return Insert(*replica, std::move(item));
 }
 

@@ -36,6 +36,26 @@ struct ItemKey {
   auto operator<=>(const ItemKey&) const = default;
 };
 
+// The extents that some blocks of a chunk cover whole.
+struct ExtentRange {
+  uint32_t first = 0;
+  uint32_t end = 0;
+  uint32_t count() const { return end - first; }
+  bool contains(uint32_t extent) const { return extent >= first && extent < end; }
+};
+ExtentRange WholeExtents(uint32_t first_block, uint32_t end_block);
+
+// What of an item's content went to extents of its own instead of to the log: that of all the
+// extents which it covers whole.
+struct Redirect {
+  explicit Redirect(NodePool* pool) : places(PoolAllocator<uint32_t>(pool)) {}
+
+  // By extent; kNoPlace: no longer the item's (it became the home, or what it held is overwritten).
+  absl::InlinedVector<uint32_t, 4, PoolAllocator<uint32_t>> places;
+  Slice content;             // until it is written
+  uint32_t outstanding = 0;  // writes on their way: the item's record waits for them
+};
+
 enum class ItemKind : uint8_t { kWrite = 1, kZero = 2, kTrim = 3, kCopy = 4, kDrop = 5 };
 
 // Nodes of what comes and goes with entries are from the state's pool: an entry allocates nothing.
@@ -62,21 +82,45 @@ struct Item {
   uint32_t pending = 0;   // records in the log's queue that refer to it
   bool orphan = false;    // not in the state any more, only in the queue
   bool durable = false;
-  Slice payload;  // until it can be read from the log
+  Slice payload;               // what the log gets, until it can be read from there
+  PoolPtr<Redirect> redirect;  // null: all is in the log
 
   ChunkKey chunk() const { return {header.vtree, header.version, header.chunk}; }
   uint32_t payload_blocks() const { return static_cast<uint32_t>(crc.size()); }
+  // Of these, those that are in the log.
+  uint32_t log_blocks() const { return payload_blocks() - redirected().count() * kBlocksPerExtent; }
+  // Empty: all is in the log.
+  ExtentRange redirected() const;
+  bool IsRedirected(uint32_t block) const {
+    return redirect != nullptr && redirected().contains(block / kBlocksPerExtent);
+  }
+  // kNoPlace: it has none (any more) for this extent.
+  uint32_t PlaceOf(uint32_t extent) const;
+  bool writing() const { return redirect != nullptr && redirect->outstanding > 0; }
   uint32_t end_block() const { return uint32_t{header.first_block} + header.block_count; }
   // Index into the payload of a block of the chunk that the item covers; nothing: it reads as
   // zeroes.
   std::optional<uint32_t> PayloadIndex(uint32_t block) const;
   // The other way round: the block of the chunk whose content is at `index`.
   uint32_t PayloadBlock(uint32_t index) const;
+  // Index into the payload of the log's block number `log_index`; the log leaves out what is
+  // redirected.
+  uint32_t IndexOfLogBlock(uint32_t log_index) const;
+  // Content of a block of the payload that is still in memory; else null, and it is on the device.
+  const std::byte* InMemory(uint32_t index) const;
+  uint64_t OffsetOf(uint32_t index, const Geometry& geometry) const;
   void BindCrcs(std::span<const uint32_t> plain);
   uint32_t PlainCrc(uint32_t index) const;
 };
 
 using ItemPtr = PoolPtr<Item>;
+
+// What an entry or a copy brings. `crc`: plain, of each block with data. `places`: of the extents
+// that it covers whole, all of them or none; allocated or claimed.
+struct Content {
+  std::span<const uint32_t> crc;
+  std::span<const uint32_t> places = {};
+};
 
 struct VersionKey {
   uint32_t block = 0;
@@ -98,15 +142,18 @@ struct Chunk {
   // count as modified then, because their absence may be the news.
   Epoch born;
   PoolMap<VersionKey, Item*> versions;
-  std::vector<Place> places;                               // of homes, by extent
-  std::array<uint32_t, kExtentsPerChunk> data_versions{};  // versions that need an extent
-  uint16_t claimed = 0;                                    // extents that the log will newly take
+  std::vector<Place> places;  // of homes, by extent
+  // Versions that need an extent: those with data that have none of their own.
+  std::array<uint32_t, kExtentsPerChunk> data_versions{};
+  uint16_t claimed = 0;  // extents that the log will newly take
 
   uint32_t PlaceOf(uint32_t extent) const;  // kNoPlace: it has no home
   const Home* FindHome(uint32_t extent) const;
   // The newest version of a block; null: none in the log.
   const Item* Newest(uint32_t block) const;
   bool HasData(uint32_t block) const;
+  // A version in the log has an extent of its own for this one.
+  bool HasRedirect(uint32_t extent) const;
   Epoch Modified(uint32_t extent) const;
   // As if versions above `limit` were not there.
   Epoch ModifiedUpTo(uint32_t extent, ItemKey limit) const;
@@ -150,9 +197,9 @@ class DeviceState {
   void Reset(const Geometry& geometry, uint64_t log_key);
 
   // ---- Records. False, or null: the record does not fit the state; nothing changed.
-  Item* AddEntry(SliceId slice, const wire::EntryHeader& entry, std::span<const uint32_t> crc);
+  Item* AddEntry(SliceId slice, const wire::EntryHeader& entry, const Content& content);
   Item* AddCopy(SliceId slice, const ChunkKey& key, uint32_t extent, uint16_t present,
-                Epoch modified_epoch, EntryId after, std::span<const uint32_t> crc);
+                Epoch modified_epoch, EntryId after, const Content& content);
   Item* AddDrop(SliceId slice, const ChunkKey& key, EntryId after);
   bool StartEpoch(SliceId slice, const EpochStartRecord& record, EntryId keep);
   bool VoidAbove(SliceId slice, const VoidRecord& record);
@@ -196,6 +243,10 @@ class DeviceState {
   const ExtentTable& extents() const { return extents_; }
   // Extents that the log will take when it is destaged.
   uint64_t claims() const { return claims_; }
+  // Extents that belong to items.
+  uint32_t redirected() const { return redirected_; }
+  // Makes places the item's own; they are allocated or claimed. False: not those that it needs.
+  bool SetPlaces(Item& item, std::span<const uint32_t> places);
   // For what comes and goes with entries elsewhere.
   NodePool* pool() { return &pool_; }
   const Chunk* FindChunk(SliceId slice, const ChunkKey& key) const;
@@ -209,6 +260,8 @@ class DeviceState {
   void RenameItem(Replica& replica, ItemKey from, ItemKey to);
   void EraseVersion(Replica& replica, const ChunkKey& key, VersionKey version);
   void UpdateClaim(Chunk& chunk, uint32_t extent);
+  // Takes a place away from its item. A checkpoint, or what recovery reads of the log, may name it.
+  void ReleasePlace(Item& item, uint32_t extent);
   // The chunk's first home says when it was born.
   void NoteBorn(const Chunk& chunk);
   void EraseChunkIfEmpty(Replica& replica, const ChunkKey& key);
@@ -221,6 +274,7 @@ class DeviceState {
   std::vector<ItemPtr> orphans_;
   std::vector<ItemKey> emptied_;  // of one SetHome; keeps its memory
   uint64_t claims_ = 0;
+  uint32_t redirected_ = 0;
   uint64_t next_number_ = 1;
   uint64_t next_uid_ = 1;
 };

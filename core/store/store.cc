@@ -180,10 +180,13 @@ uint32_t Store::ExtentsNeeded(SliceId slice, const wire::EntryHeader& entry) con
   uint32_t needed = 0;
   for (uint32_t extent = first; extent <= last; ++extent) {
     const bool has_home = chunk->PlaceOf(extent) != kNoPlace;
-    if (!has_home && (chunk->claimed >> extent & 1u) == 0) ++needed;
+    if (has_home || (chunk->claimed >> extent & 1u) != 0) continue;
+    if (!chunk->HasRedirect(extent)) ++needed;
   }
   return needed;
 }
+
+void Store::SetExtentsPromised(uint64_t extents) { impl_->SetExtentsPromised(extents); }
 
 Store::RequestLookup Store::FindRequest(SliceId slice, SdcId client, Incarnation incarnation,
                                         RequestId request) const {

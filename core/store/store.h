@@ -160,6 +160,7 @@ struct Counters {
   uint64_t device_bytes = 0;
   uint64_t log_bytes = 0;         // of device_bytes: batches, with their padding
   uint64_t checkpoint_bytes = 0;  // of device_bytes: areas and superblocks
+  uint64_t redirected_bytes = 0;  // of device_bytes: of large writes, straight to their extents
   uint64_t checkpoints = 0;
   uint64_t destaged_blocks = 0;  // brought home; over time: the destage rate
   uint64_t relocated_blocks = 0;
@@ -282,6 +283,10 @@ class Store {
   // relative to `after_epoch`. Log included.
   std::vector<ChunkSummary> List(SliceId slice, std::optional<ChunkKey> after, Epoch after_epoch,
                                  size_t max) const;
+  // Extents of capacity().extents_free that the owner has promised to somebody. A large write goes
+  // straight to extents of its own only while it leaves these, and some more; else, like a small
+  // one, through the log.
+  void SetExtentsPromised(uint64_t extents);
   // Extents that `entry` would newly take; what admission holds against capacity().extents_free.
   uint32_t ExtentsNeeded(SliceId slice, const wire::EntryHeader& entry) const;
 

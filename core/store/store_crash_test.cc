@@ -23,7 +23,8 @@ using Fate = TestDisk::Fate;
 
 constexpr SliceId kSlice{1};
 constexpr SliceId kOther{2};
-constexpr TestStore::Options kOptions{.device_bytes = 10 << 20, .log_bytes = 4 << 20};
+constexpr TestStore::Options kOptions{
+    .device_bytes = 10 << 20, .log_bytes = 4 << 20, .redirect = true};
 constexpr View kView{.chunks = 2, .requests = 40};
 // Up to so many writes at stake all their subsets are tried.
 constexpr size_t kSubsetsMax = 6;
@@ -69,6 +70,10 @@ class Scene {
     Change([&](World& world) { world[slice].VoidAbove(end); });
     test_.store().VoidAbove(test_.now(), slice, end, NewTag(), test_.out());
     test_.Take();
+  }
+  // 30 blocks that cover no extent whole, and so go to the log.
+  void WriteToLog(SliceId slice, uint32_t chunk, uint32_t extent) {
+    Write(slice, chunk, extent * kBlocksPerExtent + 1, 2 * kBlocksPerExtent - 2);
   }
   void Copy(SliceId slice, uint32_t chunk, uint16_t extent, uint16_t present) {
     ModelOp op{.is_copy = true, .present = present, .modified = Epoch(1), .stamp = stamps_ += 1000};
@@ -188,17 +193,37 @@ std::vector<Rename> RenameTail(Scene& scene, Epoch to) {
   return renames;
 }
 
-// The next batch does not fit in front of the ring's end, and what is committed is on both sides of
-// it.
+// A batch of such a write does not fit in front of the ring's end.
 void PrepareRingEnd(Scene& scene) {
   PrepareNothing(scene);
-  for (uint32_t i = 0; i < 15; ++i) {
-    scene.Write(kSlice, 0, i % 2 * 64, 63);
-    if (i == 13) continue;
+  scene.Rest();
+  constexpr uint64_t kBatchBytes = (2 * kBlocksPerExtent - 1) * kBlockBytes;
+  const auto left = [&scene] {
+    return kOptions.log_bytes - scene.test().store().log_position() % kOptions.log_bytes;
+  };
+  for (uint32_t i = 0; i < 200 && left() >= kBatchBytes; ++i) {
+    scene.WriteToLog(kSlice, 0, i % 2 * 4);
     scene.Rest();
     scene.Commit(kSlice);
-    if (i < 13) scene.Rest();
+    scene.Rest();
   }
+  EXPECT_LT(left(), kBatchBytes);
+}
+
+// Homes in a chunk, and a large write on top that is not committed.
+void PrepareRedirect(Scene& scene) {
+  PrepareHomes(scene);
+  scene.Write(kSlice, 0, 5, 40);
+}
+
+// An entry of another slice at the tail of the log, uncommitted, so that it has to be moved: with
+// extents of its own, and ends in the log. Behind it, as much as makes the store begin.
+void PrepareRelocation(Scene& scene) {
+  scene.StartEpoch(kOther, {.epoch = Epoch(1), .issuer = 9});
+  scene.Write(kOther, 1, 5, 40);
+  scene.Write(kOther, 1, 64, 16);
+  PrepareNothing(scene);
+  for (uint32_t i = 0; i < 8; ++i) scene.WriteToLog(kSlice, 0, 2 * (i % 4));
 }
 
 const Story kStories[] = {
@@ -284,9 +309,65 @@ const Story kStories[] = {
      [](Scene& scene) { scene.Commit(kOther); }},
     {"WriteAroundTheRingsEnd", PrepareRingEnd,
      [](Scene& scene) {
-       scene.Write(kSlice, 0, 100, 60);
+       scene.WriteToLog(kSlice, 0, 6);
        scene.Write(kSlice, 1, 0, 3);
      },
+     [](Scene& scene) { scene.Commit(kSlice); }},
+    {"RedirectOverHomes", PrepareHomes, [](Scene& scene) { scene.Write(kSlice, 0, 0, 32); },
+     [](Scene& scene) { scene.Commit(kSlice); }},
+    {"RedirectWithEnds", PrepareHomes,
+     [](Scene& scene) {
+       scene.Write(kSlice, 0, 5, 40);
+       scene.Write(kSlice, 0, 9, 1);
+     },
+     [](Scene& scene) { scene.Commit(kSlice); }},
+    {"VoidOfARedirect", PrepareRedirect,
+     [](Scene& scene) {
+       scene.Void(kSlice, scene.worlds().back().at(kSlice).commit_point);
+       scene.Write(kSlice, 1, 0, 32);
+     },
+     [](Scene& scene) { scene.Commit(kSlice); }},
+    {"RenameOfARedirect", PrepareRedirect,
+     [](Scene& scene) {
+       scene.Write(kSlice, 0, 16, 16);
+       const std::vector<Rename> renames = RenameTail(scene, Epoch(2));
+       scene.StartEpoch(kSlice, {.epoch = Epoch(2),
+                                 .issuer = 9,
+                                 .end = scene.worlds().back().at(kSlice).commit_point,
+                                 .renames = renames});
+     },
+     [](Scene& scene) { scene.Commit(kSlice); }},
+    {"SmallWritesOnARedirect", PrepareRedirect,
+     [](Scene& scene) {
+       scene.Write(kSlice, 0, 18, 3);
+       scene.Write(kSlice, 0, 40, 2, wire::EntryKind::kTrim);
+     },
+     [](Scene& scene) { scene.Commit(kSlice); }},
+    {"TwoRedirectsOfOneExtent", PrepareRedirect,
+     [](Scene& scene) {
+       scene.Write(kSlice, 0, 16, 32);
+       scene.Write(kSlice, 1, 0, 16);
+     },
+     [](Scene& scene) { scene.Commit(kSlice); }},
+    {"RedirectUnderAnUncommittedOne", PrepareRedirect,
+     [](Scene& scene) { scene.Write(kSlice, 0, 16, 32); },
+     [](Scene& scene) { scene.Commit(kSlice, Entry(1, 4)); }},
+    {"DropOfASliceThatIsRedirecting", PrepareRedirect,
+     [](Scene& scene) {
+       scene.StartEpoch(kOther, {.epoch = Epoch(1), .issuer = 9});
+       scene.Write(kSlice, 0, 32, 32);
+       scene.DropSlice(kSlice);
+       scene.Write(kOther, 1, 0, 32);
+     },
+     [](Scene& scene) { scene.Commit(kOther); }},
+    {"CopyOfAWholeExtent", PrepareRedirect,
+     [](Scene& scene) {
+       scene.Copy(kSlice, 0, 1, 0xffff);
+       scene.Drop(kSlice, 1);
+       scene.Copy(kSlice, 1, 2, 0xffff);
+     },
+     [](Scene& scene) { scene.Commit(kSlice); }},
+    {"RelocateRedirects", PrepareRelocation, [](Scene& scene) { scene.WriteToLog(kSlice, 0, 9); },
      [](Scene& scene) { scene.Commit(kSlice); }},
     {"Close", PrepareHomes,
      [](Scene& scene) {

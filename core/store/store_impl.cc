@@ -16,7 +16,8 @@ StoreImpl::StoreImpl(const Options& options)
       log_(options, &state_, &counters_),
       reads_(options, &state_, &counters_),
       destager_(options, &state_, &log_, &counters_),
-      checkpointer_(options, &state_, &log_, &counters_) {
+      checkpointer_(options, &state_, &log_, &counters_),
+      redirects_(options, &counters_) {
   CHECK(options.pool != nullptr);
 }
 
@@ -64,6 +65,7 @@ void StoreImpl::BecomeOpen(const Now& now, Output out) {
              .last_crc = recovery_->last_crc()});
   reads_.Open(geometry_);
   destager_.Open(geometry_);
+  redirects_.Open(geometry_);
   checkpointer_.Open(superblock);
   if (recovery_->damaged()) {
     // The verdict stays in the superblocks until a checkpoint holds it, replica by replica.
@@ -142,6 +144,13 @@ void StoreImpl::OnDiskDone(const Now& now, const DiskDoneEvent& event, Output ou
         Fail("a write of data failed", out);
         return;
       }
+      break;
+    case TagKind::kRedirect:
+      if (!ok) {
+        Fail("a write of data failed", out);
+        return;
+      }
+      redirects_.OnDiskDone(slot);
       break;
     case TagKind::kRead:
       reads_.OnDiskDone(slot, event.status, TagBase(TagKind::kRead), out);
@@ -227,8 +236,16 @@ bool StoreImpl::LogPressure() const {
           estimate - checkpointer_.superblock().checkpoint_bytes > area / 8);
 }
 
+uint64_t StoreImpl::extents_kept() const {
+  constexpr uint64_t kMarginMax = 4096;
+  return extents_promised_ + std::min<uint64_t>(geometry_.extents_total / 8, kMarginMax);
+}
+
 bool StoreImpl::ExtentPressure() const {
-  if (extents_free() >= geometry_.extents_total / 16) return false;
+  const uint64_t low = geometry_.extents_total / 16;
+  // Where large writes have begun to take the way through the log, they may be why there are few.
+  const uint64_t kept = state_.redirected() > 0 ? extents_kept() + kExtentsPerChunk : 0;
+  if (extents_free() >= std::max(low, kept)) return false;
   return state_.extents().pending() > 0 || !state_.by_position().empty();
 }
 
@@ -257,9 +274,10 @@ void StoreImpl::Maintain(const Now& now, Output out) {
   if (close_tag_) return;
   if (!RoundMakesSense()) return;
   const bool log_pressure = LogPressure();
+  const bool redirect_pressure = RedirectPressure();
   const bool extent_pressure = now.boot >= round_ended_ + kSealDelay && ExtentPressure();
   const bool idle = now.boot >= log_.last_activity() + kIdleDelay;
-  if (!log_pressure && !extent_pressure && !idle) return;
+  if (!log_pressure && !redirect_pressure && !extent_pressure && !idle) return;
   if (idle && !log_pressure && !destager_.HasWork() && state_.extents().pending() == 0) {
     round_signature_ = RoundSignature();  // nothing to do until something happens
     round_again_ = false;
@@ -267,7 +285,10 @@ void StoreImpl::Maintain(const Now& now, Output out) {
   }
   const uint64_t ring = geometry_.log_bytes;
   const uint64_t tail = log_.head() - log_.used();
-  destager_.Start(log_pressure ? ring / 8 : UINT64_MAX, log_pressure ? tail + ring / 8 : 0);
+  destager_.Start(log_pressure || redirect_pressure ? ring / 8 : UINT64_MAX,
+                  log_pressure ? tail + ring / 8 : 0);
+  // What a read is looking at may be overwritten in place, when something newer goes home.
+  reads_.PlacesMoved();
   round_signature_ = RoundSignature();
   in_round_ = true;
   checkpoint_wanted_ = true;
@@ -309,7 +330,6 @@ void StoreImpl::Queue(Replica* replica, SliceId slice, Item* item, Slice payload
     record.last = replica->facts.last;
   }
   if (item != nullptr) {
-    counters_.user_bytes += payload.size();
     item->payload = payload;
     record.payload = std::move(payload);
   }
@@ -397,15 +417,61 @@ void StoreImpl::DropSlice(const Now& now, SliceId slice, Tag tag, Output out) {
 // ---- Entries
 // ---------------------------------------------------------------------------------------
 
+StoreImpl::Split StoreImpl::SplitContent(uint32_t first_block, uint32_t end_block, Slice payload,
+                                         std::span<const uint32_t> block_crc) {
+  counters_.user_bytes += payload.size();
+  Split split{.places = {}, .crc = {}, .content = {}, .in_log = {}};
+  const ExtentRange whole = WholeExtents(first_block, end_block);
+  // Never the reason for what is full: then the way through the log is as good.
+  const bool fits = whole.count() > 0 &&
+                    state_.redirected() + whole.count() <= geometry_.redirected_max() &&
+                    checkpointer_.bytes_estimate() <= geometry_.area_bytes / 2 &&
+                    extents_free() >= whole.count() + extents_kept();
+  if (!fits) {
+    split.in_log = std::move(payload);
+    return split;
+  }
+  const uint32_t before = (whole.first * kBlocksPerExtent - first_block) * kBlockBytes;
+  const uint32_t bytes = whole.count() * kExtentBytes;
+  const uint32_t after = payload.size() - before - bytes;
+  if (before > 0 && after > 0) {
+    Slice ends = options_.pool->Allocate(before + after);
+    if (ends.empty()) {
+      split.in_log = std::move(payload);
+      return split;
+    }
+    ends.CopyFrom(0, payload.span().first(before));
+    ends.CopyFrom(before, payload.span().last(after));
+    split.in_log = std::move(ends);
+  } else if (before + after > 0) {
+    split.in_log = before > 0 ? payload.Sub(0, before) : payload.Sub(bytes, after);
+  }
+  split.content = payload.Sub(before, bytes);
+  split.crc = block_crc.subspan(before / kBlockBytes, bytes / kBlockBytes);
+  places_.clear();
+  for (uint32_t i = 0; i < whole.count(); ++i) {
+    const std::optional<uint32_t> place = state_.extents().Allocate();
+    CHECK(place.has_value());  // there were more than enough
+    places_.push_back(*place);
+  }
+  split.places = places_;
+  return split;
+}
+
 void StoreImpl::Append(const Now& now, SliceId slice, const wire::EntryHeader& entry, Slice payload,
                        std::span<const uint32_t> block_crc, Tag tag, Output out) {
   if (!Accept(tag, out)) return;
   const uint32_t blocks = entry.kind == wire::EntryKind::kWrite ? entry.block_count : 0;
   CHECK_EQ(payload.size(), uint64_t{blocks} * kBlockBytes);
-  Item* item = state_.AddEntry(slice, entry, block_crc);
+  const uint32_t first_block = entry.first_block;
+  Split split = SplitContent(first_block, first_block + blocks, std::move(payload), block_crc);
+  Item* item = state_.AddEntry(slice, entry, {.crc = block_crc, .places = split.places});
   CHECK(item != nullptr) << "entry out of order: " << ToString(entry.id);
-  log_.Queue().Entry(slice, entry, blocks);
-  Queue(state_.Find(slice), slice, item, std::move(payload), false, tag);
+  log_.Queue().Entry(slice, entry, item->log_blocks(), split.record());
+  Queue(state_.Find(slice), slice, item, std::move(split.in_log), false, tag);
+  if (!split.content.empty()) {
+    redirects_.Start(item, std::move(split.content), TagBase(TagKind::kRedirect), out.effects);
+  }
   ++counters_.entries;
   Pump(now, out);
 }
@@ -423,10 +489,17 @@ void StoreImpl::AppendCopy(const Now& now, SliceId slice, const ChunkKey& key, u
                            std::span<const uint32_t> block_crc, Tag tag, Output out) {
   if (!Accept(tag, out)) return;
   CHECK_EQ(payload.size(), block_crc.size() * kBlockBytes);
-  Item* item = state_.AddCopy(slice, key, extent, present, modified_epoch, after, block_crc);
+  const uint32_t first_block = extent * kBlocksPerExtent;
+  const uint32_t end_block = first_block + (present == UINT16_MAX ? kBlocksPerExtent : 0);
+  Split split = SplitContent(first_block, end_block, std::move(payload), block_crc);
+  Item* item = state_.AddCopy(slice, key, extent, present, modified_epoch, after,
+                              {.crc = block_crc, .places = split.places});
   CHECK(item != nullptr) << "copy that does not fit the replica";
-  log_.Queue().Copy(slice, key, extent, present, modified_epoch, after);
-  Queue(nullptr, slice, item, std::move(payload), false, tag);
+  log_.Queue().Copy(slice, key, extent, present, modified_epoch, after, split.record());
+  Queue(nullptr, slice, item, std::move(split.in_log), false, tag);
+  if (!split.content.empty()) {
+    redirects_.Start(item, std::move(split.content), TagBase(TagKind::kRedirect), out.effects);
+  }
   Pump(now, out);
 }
 

@@ -13,13 +13,21 @@
 #include "core/store/log.h"
 #include "core/store/reads.h"
 #include "core/store/recovery.h"
+#include "core/store/redirect.h"
 #include "core/store/state.h"
 #include "core/store/store.h"
 
 namespace gabion::store {
 
 // Which part a disk operation belongs to: the upper bits of its tag.
-enum class TagKind : uint64_t { kRecovery = 1, kLog = 2, kCheckpoint = 3, kDestage = 4, kRead = 5 };
+enum class TagKind : uint64_t {
+  kRecovery = 1,
+  kLog = 2,
+  kCheckpoint = 3,
+  kDestage = 4,
+  kRead = 5,
+  kRedirect = 6,
+};
 inline constexpr uint32_t kTagShift = 48;
 constexpr DiskTag TagBase(TagKind kind) { return static_cast<uint64_t>(kind) << kTagShift; }
 
@@ -58,6 +66,8 @@ class StoreImpl {
   void ReadEntry(const Now& now, SliceId slice, EntryId id, Slice target,
                  std::span<uint32_t> block_crc, Tag tag, Output out);
 
+  void SetExtentsPromised(uint64_t extents) { extents_promised_ = extents; }
+
   DeviceState& state() { return state_; }
   const DeviceState& state() const { return state_; }
   State phase() const { return phase_; }
@@ -94,9 +104,24 @@ class StoreImpl {
   bool RoundMakesSense() const { return round_again_ || RoundSignature() != round_signature_; }
   bool RoundMadeProgress();
   bool LogPressure() const;
+  // Entries have many extents of their own, which are to become homes.
+  bool RedirectPressure() const { return state_.redirected() > geometry_.redirected_max() / 2; }
+  // What stays free for whoever comes through the log, so that they find no less than they were
+  // promised; reserve (S5) not included.
+  uint64_t extents_kept() const;
   // Few free extents while some wait for a checkpoint or for trims to be destaged.
   bool ExtentPressure() const;
 
+  // What goes where of a payload that covers blocks [first_block, end_block) of a chunk.
+  struct Split {
+    std::span<const uint32_t> places;  // in places_, allocated; empty: all goes to the log
+    std::span<const uint32_t> crc;     // of the blocks there
+    Slice content;                     // likewise
+    Slice in_log;
+    RecordWriter::Redirected record() const { return {.places = places, .crc = crc}; }
+  };
+  Split SplitContent(uint32_t first_block, uint32_t end_block, Slice payload,
+                     std::span<const uint32_t> block_crc);
   void Queue(Replica* replica, SliceId slice, Item* item, Slice payload, bool renumbers, Tag tag);
 
   Options options_;
@@ -108,6 +133,7 @@ class StoreImpl {
   Reads reads_;
   Destager destager_;
   Checkpointer checkpointer_;
+  RedirectWriter redirects_;
   std::unique_ptr<Recovery> recovery_;
 
   State phase_ = State::kClosed;
@@ -129,6 +155,8 @@ class StoreImpl {
   uint64_t relocated_bytes_ = 0;  // since something changed
   Instant round_ended_;
   uint64_t changes_ = 0;  // calls that may make something destageable
+  uint64_t extents_promised_ = 0;
+  std::vector<uint32_t> places_;  // of one SplitContent; keeps its memory
 };
 
 }  // namespace gabion::store

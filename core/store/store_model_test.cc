@@ -44,7 +44,12 @@ class Run {
  public:
   Run(const std::vector<uint32_t>& choices, uint64_t seed)
       : tape_(choices),
-        test_({.device_bytes = 10 << 20, .log_bytes = 4 << 20, .seed = seed, .in_order = false}) {
+        // The smaller ones are often full.
+        test_({.device_bytes = (10 + tape_.Below(2) * 4) << 20,
+               .log_bytes = 4 << 20,
+               .seed = seed,
+               .in_order = false,
+               .redirect = true}) {
     CHECK(test_.Format());
     models_.push_back(Model{});
   }
@@ -166,10 +171,23 @@ class Run {
     const EntryId id{before->started, before->last.seq.next()};
     RC_ASSERT(before->last.epoch == before->started);
     const auto chunk = static_cast<uint32_t>(tape_.Below(kChunks));
-    const auto first = static_cast<uint32_t>(tape_.Below(wire::kBlocksPerChunk));
+    auto first = static_cast<uint32_t>(tape_.Below(wire::kBlocksPerChunk));
     const uint64_t shape = tape_.Below(8);
     const uint32_t longest = std::min<uint32_t>(shape < 4 ? 4 : 64, wire::kBlocksPerChunk - first);
-    const auto count = static_cast<uint32_t>(1 + tape_.Below(longest));
+    auto count = static_cast<uint32_t>(1 + tape_.Below(longest));
+    // Whole extents, with ends or without.
+    if (shape == 0 || shape >= 5) {
+      const uint32_t extent = first / wire::kBlocksPerExtent;
+      const auto more = static_cast<uint32_t>(tape_.Below(4));
+      const uint32_t end = std::min(extent + 1 + more, wire::kExtentsPerChunk);
+      first = extent * wire::kBlocksPerExtent;
+      count = end * wire::kBlocksPerExtent - first;
+      if (shape == 5 && count > wire::kBlocksPerExtent) {
+        const auto off = static_cast<uint32_t>(tape_.Below(wire::kBlocksPerExtent));
+        first += off;
+        count -= off + tape_.Below(2);
+      }
+    }
     wire::EntryHeader entry = test_.Write(id, chunk, first, count);
     if (shape == 7) {
       entry.kind = tape_.Below(2) == 0 ? wire::EntryKind::kTrim : wire::EntryKind::kZero;
@@ -284,10 +302,11 @@ class Run {
     if (test_.store().capacity().extents_free == 0 || waiting_.size() > 8) return;
     const auto chunk = static_cast<uint32_t>(tape_.Below(kChunks));
     const auto extent = static_cast<uint32_t>(tape_.Below(wire::kExtentsPerChunk));
-    ModelOp op{.is_copy = true,
-               .present = static_cast<uint16_t>(tape_.Below(0x10000)),
-               .modified = Epoch(1 + tape_.Below(before->started.value())),
-               .stamp = NewStamp()};
+    ModelOp op{
+        .is_copy = true,
+        .present = static_cast<uint16_t>(tape_.Below(2) == 0 ? 0xffff : tape_.Below(0x10000)),
+        .modified = Epoch(1 + tape_.Below(before->started.value())),
+        .stamp = NewStamp()};
     op.entry = test_.Write({}, chunk, extent * wire::kBlocksPerExtent, wire::kBlocksPerExtent);
     const EntryId last = before->last;
     Mutate(slice, [&](ModelSlice& after) { after.ops[{last, after.next_serial++}] = op; });

@@ -30,6 +30,7 @@ void TestStore::NewProcess() {
   timer_ = kNever;
   store_ = std::make_unique<Store>(store::Options{
       .device = DeviceIndex(1), .timer = 5, .pool = &pool_, .log_bytes = options_.log_bytes});
+  if (!options_.redirect) store_->SetExtentsPromised(UINT32_MAX);
 }
 
 void TestStore::Crash(bool power_cut) {

@@ -25,7 +25,8 @@ class TestStore {
     uint64_t device_bytes = 24 << 20;
     uint64_t log_bytes = 4 << 20;
     uint64_t seed = 1;
-    bool in_order = true;  // disk operations complete oldest first; else in any order
+    bool in_order = true;   // disk operations complete oldest first; else in any order
+    bool redirect = false;  // large writes need not go through the log
   };
 
   explicit TestStore(const Options& options);

@@ -145,9 +145,18 @@ class Victim {
 
   bool Write() {
     if (!next_) {
-      const auto count = static_cast<uint32_t>(random_.Range(1, kBlocksPerWriteMax));
+      auto count = static_cast<uint32_t>(random_.Range(1, kBlocksPerWriteMax));
       const auto chunk = static_cast<uint32_t>(random_.Below(kChunks));
-      const auto first = static_cast<uint32_t>(random_.Below(wire::kBlocksPerChunk - count + 1));
+      auto first = static_cast<uint32_t>(random_.Below(wire::kBlocksPerChunk - count + 1));
+      if (random_.Chance(1, 8)) {
+        // Whole extents, which have no way through the log, and sometimes ends, which have.
+        const uint32_t ends = random_.Chance(1, 2) ? 1 : 0;
+        const auto extents = static_cast<uint32_t>(random_.Range(1, 3));
+        first = static_cast<uint32_t>(random_.Range(1, wire::kExtentsPerChunk - 4)) *
+                    wire::kBlocksPerExtent -
+                ends;
+        count = extents * wire::kBlocksPerExtent + 2 * ends;
+      }
       const uint64_t zero = random_.Chance(1, 10) ? 1 : 0;
       next_ = WriteOnItsWay{.block = chunk * wire::kBlocksPerChunk + first,
                             .count = count,

@@ -11,8 +11,9 @@ void CountingLayer::Queue(const DiskEffect& effect, std::span<const Slice> slice
   if (effect.op == DiskOp::kDurableWrite && record_) {
     durable_sizes_.push_back(static_cast<uint32_t>(effect.length_bytes));
   }
-  const bool write = effect.op == DiskOp::kWrite || effect.op == DiskOp::kDurableWrite;
-  if (write && effect.offset_bytes >= homes_from_bytes_) ++home_writes_;
+  const bool in_homes = effect.offset_bytes >= homes_from_bytes_;
+  if (effect.op == DiskOp::kWrite && in_homes) ++home_writes_;
+  if (effect.op == DiskOp::kDurableWrite && in_homes) ++redirected_writes_;
   below().Queue(effect, slices);
 }
 

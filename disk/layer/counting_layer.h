@@ -15,7 +15,8 @@ class CountingLayer final : public PassingLayer {
     uint64_t bytes = 0;
   };
 
-  // Writes at or above `homes_from_bytes` are counted apart: home_writes().
+  // Writes at or above `homes_from_bytes` are counted apart: home_writes() brings something home,
+  // and durable ones are of large writes, straight to where they stay.
   explicit CountingLayer(BlockLayer* below, uint64_t homes_from_bytes = UINT64_MAX)
       : PassingLayer(below), homes_from_bytes_(homes_from_bytes) {}
 
@@ -26,6 +27,7 @@ class CountingLayer final : public PassingLayer {
     return count(DiskOp::kWrite).bytes + count(DiskOp::kDurableWrite).bytes;
   }
   uint64_t home_writes() const { return home_writes_; }
+  uint64_t redirected_writes() const { return redirected_writes_; }
 
   // From now on the sizes of durable writes are kept, in order.
   void RecordDurableSizes() { record_ = true; }
@@ -35,6 +37,7 @@ class CountingLayer final : public PassingLayer {
   std::array<Count, 5> counts_{};
   uint64_t homes_from_bytes_;
   uint64_t home_writes_ = 0;
+  uint64_t redirected_writes_ = 0;
   bool record_ = false;
   std::vector<uint32_t> durable_sizes_;
 };

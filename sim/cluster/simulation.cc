@@ -58,6 +58,7 @@ ClusterOptions DrawCluster(Choices& choices, const FaultPlan& faults) {
   if (choices.Below(stream, Site::kShape, 4) == 3 && faults.any) {
     options.io_timeout = milliseconds(choices.Range(stream, Site::kShape, 300, 4'000));
   }
+  options.client.large = choices.Below(stream, Site::kShape, 4) == 3;
   return options;
 }
 

@@ -144,11 +144,13 @@ void Workload::IssueRandom(uint32_t client) {
       static_cast<uint32_t>(choices.Below(c.stream, Site::kOpPlace, volumes_.size()));
   if (!c.attached[volume]) return;
   const uint64_t size = volumes_[volume].history.size_bytes();
-  const uint32_t unit = c.options.small_sectors && choices.Chance(c.stream, Site::kOpSize, 1, 4)
-                            ? wire::kSectorBytes
-                            : wire::kBlockBytes;
+  uint32_t unit = c.options.small_sectors && choices.Chance(c.stream, Site::kOpSize, 1, 4)
+                      ? wire::kSectorBytes
+                      : wire::kBlockBytes;
+  const bool is_large = c.options.large && choices.Chance(c.stream, Site::kOpSize, 1, 3);
+  if (is_large) unit = wire::kExtentBytes;
   // Mostly one or a few blocks, now and then the largest.
-  const uint64_t units_max = c.options.bytes_max / unit;
+  const uint64_t units_max = (is_large ? wire::kDataBytesMax : c.options.bytes_max) / unit;
   uint64_t units = 1;
   switch (choices.Below(c.stream, Site::kOpSize, 8)) {
     case 0:

@@ -24,6 +24,7 @@ class Workload : public Observer {
     uint32_t zero_percent = 5;  // trims and write zeroes
     uint32_t hot_percent = 15;  // of requests that go to the first blocks
     bool small_sectors = true;  // requests that are no multiples of 4 KiB
+    bool large = false;         // a third of the requests are whole extents, one or several
     Duration io_timeout{0};     // of the SDC; 0: requests never fail for time
   };
 
