@@ -21,6 +21,7 @@
 #include "core/sds/context.h"
 #include "core/sds/credits.h"
 #include "core/sds/ops.h"
+#include "core/sds/scan.h"
 #include "core/store/store.h"
 
 namespace gabion::sds {
@@ -50,6 +51,7 @@ struct Device {
   DeviceCredits credits;
   uint32_t acting = 0;  // replicas with a role in their epoch
   Instant join_next{};  // throttle of joinings: no copy is read before
+  Scanner scan;
 
   bool up() const { return phase == Phase::kUp; }
 };
@@ -71,6 +73,8 @@ class DeviceSet {
   void OnDiskDone(Context& ctx, const DiskDoneEvent& event);
   void OnStoreTimer(Context& ctx, uint32_t slot);
   void OnRetryTimer(Context& ctx, uint32_t slot);
+  void OnScanTimer(Context& ctx, uint32_t slot);
+  void OnScanOrder(Context& ctx, const proto::ScanOrder& order);
   void OnDone(Context& ctx, const Op& op, store::DoneStatus status);
   // After a step: a store may have failed in any call.
   void FindFailures(Context& ctx);
