@@ -94,7 +94,7 @@ TEST(ScanProcess, ADamagedBlockOfARunningServerIsFoundAndMadeGood) {
   EXPECT_EQ(scan.last().blocks_differing(), 0u);
   const CommandResult show = cluster.Gabion("device show " + id);
   EXPECT_NE(show.output.find(" damaged blocks on device " + id), std::string::npos) << show.output;
-  EXPECT_NE(cluster.Gabion("device show " + id + " --output=json").output.find("blocksRepaired"),
+  EXPECT_NE(cluster.Gabion("device show " + id + " --output=json").output.find("blocks_repaired"),
             std::string::npos);
   EXPECT_EQ(cluster.Gabion("device scan 99999").exit_code, 1);
   EXPECT_EQ(cluster.Gabion("device show 99999").exit_code, 1);
@@ -134,12 +134,12 @@ TEST(ScanProcess, PassesAtTheirUsualRateCostLittle) {
   uint64_t bytes = 0;
   for (const proto::Device& device : status.devices()) {
     EXPECT_EQ(device.scan().state(), proto::ScanStatus::RUNNING) << device.ShortDebugString();
-    EXPECT_EQ(device.scan().bytes_per_second(), kMiB);
+    EXPECT_EQ(device.scan().bytes_per_second(), kMiB / 4);
     bytes += device.scan().pass().bytes_read();
   }
-  std::printf("three scans at 1 MiB/s, %.1f MiB read: %.2f %% of a core\n",
+  std::printf("three scans at 256 KiB/s, %.1f MiB read: %.2f %% of a core\n",
               static_cast<double>(bytes) / static_cast<double>(kMiB), 100 * share);
-  EXPECT_GE(bytes, 15 * kMiB) << cluster.Logs();
+  EXPECT_GE(bytes, 4 * kMiB) << cluster.Logs();
   EXPECT_LT(share, 0.02);
 }
 

@@ -20,7 +20,7 @@ using std::chrono::seconds;
 // A process that has just started has other things to do.
 constexpr Duration kFirstPassDelay = minutes(10);
 // A pass that is to take a week over little data is quicker than that.
-constexpr uint64_t kRateMin = uint64_t{1} << 20;
+constexpr uint64_t kRateMin = uint64_t{256} << 10;
 constexpr Duration kPauseWhileJoining = seconds(1);
 // Requests of clients go first, but not for ever.
 constexpr Duration kYield = milliseconds(5);

@@ -27,7 +27,7 @@ struct Options {
   uint64_t join_bytes_per_second = 200u << 20;  // throttle of a joining, per device
   // The scanner (S7): a pass of each device begins so often by itself; 0: never.
   Duration scan_interval = std::chrono::hours(7 * 24);
-  // Of a pass; 0: as slow as the interval allows, but 1 MiB/s.
+  // Of a pass; 0: as slow as the interval allows, but 256 KiB/s.
   uint64_t scan_bytes_per_second = 0;
 };
 
