@@ -243,6 +243,24 @@ class Grammar {
                                   });
     remove->add_option("ID", name_, "as `gabion device list` shows it")->required();
     remove->add_flag("--cancel", cancel_, "it stays after all");
+    CLI::App* show = group->add_subcommand("show", "one device, and what its scanner found");
+    AddCommon(show);
+    show->add_option("ID", to_->name, "as `gabion device list` shows it")->required();
+    show->callback([this] { to_->verb = Verb::kShowDevice; });
+    CLI::App* scan = AddCommand(
+        group, "scan", "read everything on a device now, and repair what is damaged",
+        [this](proto::AdminRequest* request) {
+          request->mutable_device_scan()->set_device(name_);
+          request->mutable_device_scan()->set_bytes_per_second(ParseSize(rate_).value_or(0));
+          request->mutable_device_scan()->set_cancel(cancel_);
+        });
+    scan->add_option("ID", name_, "as `gabion device list` shows it")->required();
+    scan->add_option("--rate", rate_, "per second, such as 50M; default: as the SDS is configured")
+        ->check(SizeCheck());
+    scan->add_flag("--cancel", cancel_, "end the pass that runs");
+    scan->footer(
+        "Returns at once; `gabion device show ID` tells how far it is and what it found.\n"
+        "Example:\n  gabion device scan 7 --rate=50M");
   }
 
   void AddSlice() {
@@ -421,6 +439,7 @@ class Grammar {
   uint32_t slice_count_ = 1024;
   uint64_t slice_ = 0;
   uint64_t device_ = 0;
+  std::string rate_;
   bool accept_data_loss_ = false;
   bool accept_older_ = false;
   bool cancel_ = false;

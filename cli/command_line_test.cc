@@ -79,6 +79,23 @@ TEST(CommandLine, EveryCommandHasItsRequest) {
   }
 }
 
+TEST(CommandLine, AScanHasARateAndCanBeEnded) {
+  const Outcome scan = Parse({"device", "scan", "7", "--rate=50M"});
+  ASSERT_TRUE(scan.invocation);
+  EXPECT_EQ(scan.invocation->request.device_scan().device(), "7");
+  EXPECT_EQ(scan.invocation->request.device_scan().bytes_per_second(), 50u << 20);
+  EXPECT_FALSE(scan.invocation->request.device_scan().cancel());
+  const Outcome end = Parse({"device", "scan", "7", "--cancel"});
+  ASSERT_TRUE(end.invocation);
+  EXPECT_EQ(end.invocation->request.device_scan().bytes_per_second(), 0u);
+  EXPECT_TRUE(end.invocation->request.device_scan().cancel());
+  EXPECT_FALSE(Parse({"device", "scan", "7", "--rate=fast"}).invocation);
+  const Outcome show = Parse({"device", "show", "7"});
+  ASSERT_TRUE(show.invocation);
+  EXPECT_EQ(show.invocation->verb, Verb::kShowDevice);
+  EXPECT_EQ(show.invocation->name, "7");
+}
+
 TEST(CommandLine, RemovalsCanBeCancelled) {
   const Outcome device = Parse({"device", "remove", "3", "--cancel"});
   ASSERT_TRUE(device.invocation);

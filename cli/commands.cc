@@ -130,6 +130,28 @@ int RunList(const Common& common, Kind kind) {
   return kExitOk;
 }
 
+int RunShowDevice(const Common& common, const std::string& id) {
+  int exit_code = kExitOk;
+  const auto options = ClientOptions(common, exit_code);
+  if (!options) return exit_code;
+  MdmClient client(*options);
+  const Result<proto::ClusterStatus> status = AskStatus(client, false);
+  if (!status) return Fail(status.error());
+  const std::string text = DeviceText(*status, id);
+  if (text.empty()) {
+    PrintError("no device \"" + id + "\": `gabion device list` shows what there is");
+    return kExitRefused;
+  }
+  if (common.output == Output::kTable) {
+    Print(text);
+    return kExitOk;
+  }
+  for (const proto::Device& device : status->devices()) {
+    if (std::to_string(device.id()) == id) Print(ToJson(device));
+  }
+  return kExitOk;
+}
+
 int RunStatus(const Common& common, bool slices) {
   int exit_code = kExitOk;
   const auto options = ClientOptions(common, exit_code);

@@ -9,6 +9,7 @@ namespace gabion::cli {
 // Each prints and returns the exit code.
 int RunCommand(const Common& common, proto::AdminRequest request);
 int RunList(const Common& common, Kind kind);
+int RunShowDevice(const Common& common, const std::string& id);
 int RunStatus(const Common& common, bool slices);
 // Until every slice has two copies, or common.timeout has passed.
 int RunWait(const Common& common);

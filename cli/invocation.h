@@ -24,6 +24,7 @@ struct Common {
 enum class Verb : uint8_t {
   kCommand,  // `request` changes something
   kList,     // objects of one kind
+  kShowDevice,
   kStatus,
   kWait,  // until everything is mirrored
   kDevUp,
@@ -63,6 +64,7 @@ struct Invocation {
   Kind kind = Kind::kSds;       // kList
   proto::AdminRequest request;  // kCommand
   bool slices = false;          // kStatus
+  std::string name;             // kShowDevice
   Common common;
   DevOptions dev;
   StoreOptions store;

@@ -17,6 +17,8 @@ int Run(Invocation invocation) {
       return RunCommand(common, std::move(invocation.request));
     case Verb::kList:
       return RunList(common, invocation.kind);
+    case Verb::kShowDevice:
+      return RunShowDevice(common, invocation.name);
     case Verb::kStatus:
       return RunStatus(common, invocation.slices);
     case Verb::kWait:

@@ -6,6 +6,7 @@
 #include "cli/table.h"
 #include "core/base/check.h"
 #include "core/base/ids.h"
+#include "core/base/time.h"
 
 namespace gabion::cli {
 
@@ -78,14 +79,72 @@ Table PoolTable(const proto::ClusterStatus& status) {
   return table;
 }
 
+std::string DateText(uint64_t unix_ms) {
+  return ToString(WallTime(std::chrono::milliseconds(unix_ms))).substr(0, 16);
+}
+
+// In a table: how far it is, or when the last pass ended, and what is not well.
+std::string ScanSummary(const proto::ScanStatus& scan) {
+  const bool runs = scan.has_pass();
+  std::string text = runs ? Percent(scan.progress_permille(), 1000) : "";
+  if (!runs && scan.has_last()) text = DateText(scan.last().finished_unix_ms());
+  uint64_t found = 0;
+  uint64_t unresolved = 0;
+  for (const proto::ScanPass* pass : {&scan.pass(), &scan.last()}) {
+    found += pass->blocks_damaged() + pass->blocks_differing();
+    unresolved += pass->extents_unresolved();
+  }
+  if (unresolved != 0) return text + ", DAMAGE REMAINS";
+  return found != 0 ? text + ", damage repaired" : text;
+}
+
+std::string PassText(const proto::ScanPass& pass) {
+  return FormatSize(pass.bytes_read()) + " read, " + std::to_string(pass.extents_compared()) +
+         " extents compared with the other copy; " + std::to_string(pass.blocks_damaged()) +
+         " blocks damaged, " + std::to_string(pass.blocks_differing()) + " different, " +
+         std::to_string(pass.blocks_repaired()) + " made good, " +
+         std::to_string(pass.extents_unresolved()) + " extents not";
+}
+
+std::string ScanText(const proto::ScanStatus& scan) {
+  std::string text;
+  switch (scan.state()) {
+    case proto::ScanStatus::OFF:
+      text = "none by itself";
+      break;
+    case proto::ScanStatus::WAITING:
+      text = "waits for its time";
+      break;
+    case proto::ScanStatus::RUNNING:
+    case proto::ScanStatus::PAUSED:
+      text = (scan.state() == proto::ScanStatus::PAUSED ? "paused for copies at " : "runs, ") +
+             Percent(scan.progress_permille(), 1000) + " since " +
+             DateText(scan.pass().started_unix_ms()) + " UTC at " +
+             FormatSize(scan.bytes_per_second()) + "/s: " + PassText(scan.pass());
+      break;
+    default:
+      text = "unknown";
+      break;
+  }
+  text = "Scan: " + text + "\n";
+  if (scan.has_last()) {
+    text += "Last scan: " + DateText(scan.last().started_unix_ms()) + " to " +
+            DateText(scan.last().finished_unix_ms()) + " UTC: " + PassText(scan.last()) + "\n";
+  }
+  if (!scan.last_finding().empty()) text += "Newest finding: " + scan.last_finding() + "\n";
+  return text;
+}
+
 Table DeviceTable(const proto::ClusterStatus& status) {
-  Table table({">ID", "SDS", "POOL", "STATE", ">SIZE", ">USED", ">SLICES", "PATH", "ERROR"});
+  Table table(
+      {">ID", "SDS", "POOL", "STATE", ">SIZE", ">USED", ">SLICES", "SCAN", "PATH", "ERROR"});
   for (const proto::Device& device : status.devices()) {
     table.AddRow({std::to_string(device.id()), NameOf(status.sdss(), device.sds()),
                   NameOf(status.pools(), device.pool()),
                   StateName(device.state()) + (device.removing() ? ", leaving" : ""),
                   FormatSize(device.size_bytes()), FormatSize(device.used_bytes()),
-                  std::to_string(device.slices()), device.path(), device.error()});
+                  std::to_string(device.slices()), ScanSummary(device.scan()), device.path(),
+                  device.error()});
   }
   return table;
 }
@@ -258,6 +317,16 @@ std::string StatusText(const proto::ClusterStatus& status) {
   return result;
 }
 
+std::string DeviceText(const proto::ClusterStatus& status, const std::string& id) {
+  proto::ClusterStatus one = status;
+  one.clear_devices();
+  for (const proto::Device& device : status.devices()) {
+    if (std::to_string(device.id()) == id) *one.add_devices() = device;
+  }
+  if (one.devices().empty()) return {};
+  return DeviceTable(one).ToString() + ScanText(one.devices(0).scan());
+}
+
 std::string DoneText(const proto::AdminRequest& request, const proto::AdminReply& reply) {
   // Not done yet: what follows.
   const std::string follows = reply.note().empty() ? " removed.\n" : ": " + reply.note() + ".\n";
@@ -287,6 +356,12 @@ std::string DoneText(const proto::AdminRequest& request, const proto::AdminReply
         return "Device " + request.device_remove().device() + " stays.\n";
       }
       return "Device " + request.device_remove().device() + follows;
+    case proto::AdminRequest::kDeviceScan:
+      return request.device_scan().cancel()
+                 ? "The scan of device " + request.device_scan().device() + " ends.\n"
+                 : "Device " + request.device_scan().device() +
+                       " is scanned now: `gabion device show " + request.device_scan().device() +
+                       "` tells how far that is.\n";
     case proto::AdminRequest::kSliceForce:
       return "Slice " + std::to_string(request.slice_force().slice()) + " is served from device " +
              std::to_string(request.slice_force().device()) +

@@ -17,6 +17,8 @@ proto::ClusterStatus Filter(const proto::ClusterStatus& status, Kind kind);
 // "No volumes.\n" when there are none.
 std::string ListText(const proto::ClusterStatus& status, Kind kind);
 std::string StatusText(const proto::ClusterStatus& status);
+// One device with what its scanner says; empty: there is none with this id.
+std::string DeviceText(const proto::ClusterStatus& status, const std::string& id);
 
 // "192 slices: all mirrored", "192 slices: 100 mirrored, 92 with one copy (4 being copied) ...".
 std::string SliceSummary(const proto::ClusterStatus& status);

@@ -51,13 +51,44 @@ TEST(Output, ListsNameWhatTheyReferTo) {
             "ID  NAME  POOL    SIZE  MAPPED TO\n"
             " 5  v1    p     10 GiB  sdc1 (read-only)\n");
   EXPECT_EQ(ListText(status, Kind::kDevice),
-            "ID  SDS   POOL  STATE   SIZE  USED  SLICES  PATH  ERROR\n"
-            " 4  sds1  p     failed   0 B   0 B       0  -     read error\n");
+            "ID  SDS   POOL  STATE   SIZE  USED  SLICES  SCAN  PATH  ERROR\n"
+            " 4  sds1  p     failed   0 B   0 B       0  -     -     read error\n");
   EXPECT_EQ(ListText(status, Kind::kSds),
             "ID  NAME  STATE  ADDRESS         DEVICES\n"
             " 1  sds1  up     127.0.0.1:7080        1\n");
   EXPECT_NE(ListText(status, Kind::kSdc).find("never seen"), std::string::npos);
   EXPECT_NE(ListText(status, Kind::kPool).find("25 %"), std::string::npos);
+}
+
+TEST(Output, ADeviceIsShownWithWhatItsScannerFound) {
+  proto::ClusterStatus status = Sample();
+  proto::ScanStatus* scan = status.mutable_devices(0)->mutable_scan();
+  scan->set_state(proto::ScanStatus::WAITING);
+  scan->mutable_last()->set_started_unix_ms(1'700'000'000'000);
+  scan->mutable_last()->set_finished_unix_ms(1'700'000'600'000);
+  scan->mutable_last()->set_bytes_read(uint64_t{3} << 30);
+  EXPECT_NE(ListText(status, Kind::kDevice).find("  2023-11-14 22:23  "), std::string::npos);
+  scan->mutable_last()->set_blocks_damaged(3);
+  scan->mutable_last()->set_blocks_repaired(3);
+  EXPECT_NE(ListText(status, Kind::kDevice).find("22:23, damage repaired  "), std::string::npos);
+  scan->mutable_last()->set_extents_unresolved(1);
+  scan->set_last_finding("volume 5");
+  EXPECT_NE(ListText(status, Kind::kDevice).find("DAMAGE REMAINS"), std::string::npos);
+  const std::string text = DeviceText(status, "4");
+  EXPECT_NE(text.find("Last scan: 2023-11-14 22:13 to 2023-11-14 22:23 UTC: 3 GiB read"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("3 blocks damaged, 0 different, 3 made good, 1 extents not"),
+            std::string::npos);
+  EXPECT_NE(text.find("Newest finding: volume 5\n"), std::string::npos);
+  scan->set_state(proto::ScanStatus::RUNNING);
+  scan->set_progress_permille(412);
+  scan->set_bytes_per_second(2 << 20);
+  scan->mutable_pass()->set_started_unix_ms(1'700'000'000'000);
+  EXPECT_NE(DeviceText(status, "4").find("Scan: runs, 41 % since 2023-11-14 22:13 UTC at 2 MiB/s"),
+            std::string::npos)
+      << DeviceText(status, "4");
+  EXPECT_EQ(DeviceText(status, "99"), "");
 }
 
 TEST(Output, WhatIsLeavingIsShownWithWhatItStillHolds) {

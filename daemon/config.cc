@@ -133,6 +133,24 @@ Parsed ParseMemory(std::string_view value, uint64_t& to) {
   return {};
 }
 
+// "auto", or a rate in whole KiB; "0" turns passes that begin by themselves off.
+Parsed ParseScanRate(std::string_view value, Config& to) {
+  to.scan_interval = kScanInterval;
+  to.scan_bytes_per_second = 0;
+  if (value == "auto") return {};
+  if (value == "0") {
+    to.scan_interval = Duration{0};
+    return {};
+  }
+  const std::optional<uint64_t> number = TakeNumber(value);
+  const unsigned shift = value == "K" ? 10 : value == "M" ? 20 : value == "G" ? 30 : 0;
+  if (!number || shift == 0 || *number == 0 || *number > (uint64_t{1} << 20)) {
+    return "wants \"auto\", 0, or bytes per second, such as 512K or 50M";
+  }
+  to.scan_bytes_per_second = *number << shift;
+  return {};
+}
+
 Parsed ParseBool(std::string_view value, bool& to) {
   if (value != "true" && value != "false") return "wants true or false";
   to = value == "true";
@@ -173,7 +191,7 @@ struct Key {
   void (*clear)(Config& config);  // repeatable keys only
 };
 
-constexpr std::array<Key, 15> kKeys = {{
+constexpr std::array<Key, 16> kKeys = {{
     {"name", kForAll, false, "NAME", "as added by `gabion sds add` or `gabion sdc add`",
      [](std::string_view v, Config& c) { return ParseName(v, c.name); }, nullptr},
     {"state-dir", kForAll, false, "DIR", "folder of this daemon alone; made when it is missing",
@@ -200,6 +218,10 @@ constexpr std::array<Key, 15> kKeys = {{
     {"hold", kForMdm, true, "true|false",
      "the state folder is an old copy: wait for `gabion mdm restored`",
      [](std::string_view v, Config& c) { return ParseBool(v, c.hold); }, nullptr},
+    {"scan-rate", kForSds, false, "auto|0|RATE",
+     "each device is read once a week, as slowly as that allows (auto), or in bytes per second; 0: "
+     "never by itself",
+     [](std::string_view v, Config& c) { return ParseScanRate(v, c); }, nullptr},
     {"metrics-listen", kForAll, false, "IP:PORT", "Prometheus text at /metrics; default: none",
      [](std::string_view v, Config& c) { return ParseOptionalAddress(v, c.metrics_listen); },
      nullptr},

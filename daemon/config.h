@@ -22,6 +22,8 @@ const char* ProgramName(Program program);
 
 enum class LogFormat : uint8_t { kText, kJson };
 
+inline constexpr Duration kScanInterval = std::chrono::hours(7 * 24);
+
 struct Config {
   std::string name;
   std::string state_dir;
@@ -34,6 +36,8 @@ struct Config {
   Duration io_timeout{0};                             // SDC; 0: never
   Duration rebuild_delay = std::chrono::seconds(10);  // MDM
   bool hold = false;                                  // MDM
+  Duration scan_interval = kScanInterval;             // SDS; 0: no pass begins by itself
+  uint64_t scan_bytes_per_second = 0;                 // SDS; 0: as slow as the interval allows
   LogFormat log_format = LogFormat::kText;
   Severity log_level = Severity::kInfo;
   uint64_t memory_max_bytes = uint64_t{48} << 20;

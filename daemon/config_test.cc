@@ -156,5 +156,24 @@ TEST(Config, HelpShowsTheKeysOfThisDaemonOnly) {
   EXPECT_EQ(HelpText(Program::kMdm).find("nbd-listen"), std::string::npos);
 }
 
+TEST(Config, TheScanRateIsAutomaticARateOrOff) {
+  const auto parse = [](const char* value) {
+    const std::string flag = std::string("--scan-rate=") + value;
+    const std::array<const char*, 5> flags = {"--name=s", "--state-dir=/s", "--mdm=127.0.0.1:7070",
+                                              "--scan-rate=0", flag.c_str()};
+    return ParseCommandLine(Program::kSds, flags);
+  };
+  EXPECT_EQ(parse("auto")->config.scan_interval, kScanInterval);
+  EXPECT_EQ(parse("auto")->config.scan_bytes_per_second, 0u);
+  EXPECT_EQ(parse("512K")->config.scan_bytes_per_second, 512u << 10);
+  EXPECT_EQ(parse("50M")->config.scan_interval, kScanInterval);
+  EXPECT_EQ(parse("0")->config.scan_interval, Duration{0});
+  for (const char* wrong : {"", "50", "M", "-1", "0M", "2T", "50MB"}) {
+    EXPECT_FALSE(parse(wrong).has_value()) << wrong;
+  }
+  EXPECT_NE(HelpText(Program::kSds).find("scan-rate"), std::string::npos);
+  EXPECT_EQ(HelpText(Program::kSdc).find("scan-rate"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace gabion::daemon

@@ -17,6 +17,8 @@ int main(int argc, char** argv) {
              options.name = config.name;
              options.mdms = config.mdms;
              options.addresses = config.announce.empty() ? listening : config.announce;
+             options.scan_interval = config.scan_interval;
+             options.scan_bytes_per_second = config.scan_bytes_per_second;
              // RunDaemon has locked the state folder.
              options.state_lock = daemon::StateDir::NameOfLock(config.state_dir);
              CHECK_EQ(::getrandom(&options.entropy, sizeof(options.entropy), 0),

@@ -57,7 +57,7 @@ def gabion_cc_test(name, deps = [], **kwargs):
         **kwargs
     )
 
-def gabion_bugs_test(name, bugs, srcs, deps = []):
+def gabion_bugs_test(name, bugs, srcs, deps = [], copts = []):
     """Shows that tests see the planted bugs (core/base/bug.h) that they are there for.
 
     bugs: from the name of a bug to the filter of the GoogleTest tests of `srcs` that must fail with it.
@@ -66,6 +66,7 @@ def gabion_bugs_test(name, bugs, srcs, deps = []):
         name = name + "_program",
         testonly = True,
         srcs = srcs + ["//ci/bazel:bugs_main.cc"],
+        copts = copts,
         tags = ["manual"],
         deps = deps + ["//core/base", "@system//:gtest"],
     )

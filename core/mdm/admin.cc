@@ -392,6 +392,7 @@ AdminDecision DecideCommand(const View& view, const proto::AdminRequest& request
     case proto::AdminRequest::kMdmRestored:
       return DecideRestored(view, request.mdm_restored());
     case proto::AdminRequest::kStatus:
+    case proto::AdminRequest::kDeviceScan:  // nothing for the repository
     case proto::AdminRequest::COMMAND_NOT_SET:
       break;
   }

@@ -128,6 +128,14 @@ void TestCluster::RunSds(size_t index) {
     } else if (management.has_sds_grant()) {
       const proto::SdsGrant& grant = management.sds_grant();
       sds.heard = std::max(sds.heard, grant.number());
+      for (const proto::ScanOrder& order : grant.scans()) {
+        ModelDevice& device = devices_[order.device()];
+        if (order.order() <= device.scan.order()) continue;
+        ++device.scans;
+        device.scan.set_order(order.order());
+        device.scan.set_bytes_per_second(order.bytes_per_second());
+        device.scan.mutable_last()->set_finished_unix_ms(1000 * device.scans);
+      }
       const auto sent = sds.sent_at.find(grant.number());
       if (sent == sds.sent_at.end() || !grant.granted()) continue;
       sds.lease_end = sent->second + options_.lease.count();
@@ -207,6 +215,7 @@ void TestCluster::SendHeartbeat(ModelSds& sds, bool hand_back) {
     report->set_size_bytes(kDeviceBytes);
     if (devices_[id].tested) report->mutable_figures()->set_write_bytes_per_second(812 << 20);
     report->set_log_position(devices_[id].log_position);
+    *report->mutable_scan() = devices_[id].scan;
     if (devices_[id].state == proto::DEVICE_UP) continue;
     for (const auto& [slice_id, slice] : sds.slices) {
       if (slice.primary().device() == id || slice.secondary().device() == id ||

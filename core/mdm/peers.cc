@@ -6,6 +6,7 @@
 #include "core/base/check.h"
 #include "core/mdm/mdm_role.h"
 #include "core/mdm/removal.h"
+#include "core/mdm/scan_orders.h"
 #include "core/mdm/status.h"
 #include "core/role/accept.h"
 #include "core/wire/management.h"
@@ -193,6 +194,7 @@ void MdmRole::OnSdsHeartbeat(const Now& now, ConnId conn, SdsId sds,
   grant->set_number(heartbeat.number());
   grant->set_granted(granted);
   grant->set_config_version(config_.version(sds));
+  registrar_.AddScanOrders(sds, grant);
   Reply(conn, 0, answer, effects);
 }
 
@@ -348,6 +350,10 @@ void MdmRole::OnAdminRequest(const Now& now, ConnId conn, uint64_t tag, proto::A
         MakeStatus(MakeView(now), registrar_, maps_, request.status().slices());
     reply.mutable_status()->set_uptime_ms(static_cast<uint64_t>(ToMillis(now.boot - started_at_)));
     ReplyAdmin(conn, tag, reply, effects);
+    return;
+  }
+  if (request.has_device_scan()) {
+    ReplyAdmin(conn, tag, OrderScan(MakeView(now), request.device_scan(), &registrar_), effects);
     return;
   }
   if (admin_commands_.size() >= kAdminCommandsMax || waiting_.size() >= kWaitingMax) {

@@ -259,6 +259,42 @@ void Registrar::OnDeviceReports(
     // Released until no epoch names the device as what it was; OnCommitted looks again.
     if (down != seen.released) seen.released = IsNamed(repository, session, id);
     seen.report = report;
+    if (report.scan().has_last()) last_scans_[id] = report.scan().last();
+  }
+}
+
+proto::ScanStatus Registrar::ScanOf(DeviceId device) const {
+  proto::ScanStatus scan;
+  for (const auto& [sds, session] : sessions_) {
+    const auto at = session.devices.find(device);
+    if (at != session.devices.end()) scan = at->second.report.scan();
+  }
+  const auto last = last_scans_.find(device);
+  if (!scan.has_last() && last != last_scans_.end()) *scan.mutable_last() = last->second;
+  return scan;
+}
+
+void Registrar::OrderScan(DeviceId device, uint64_t bytes_per_second, bool cancel) {
+  proto::ScanOrder& order = scan_orders_[device];
+  // Above what the SDS has carried out, whichever manager asked for it.
+  order.set_order(std::max(order.order(), ScanOf(device).order()) + 1);
+  order.set_device(device.value());
+  order.set_bytes_per_second(bytes_per_second);
+  order.set_cancel(cancel);
+}
+
+void Registrar::AddScanOrders(SdsId sds, proto::SdsGrant* grant) {
+  if (scan_orders_.empty()) return;
+  const auto session = sessions_.find(sds);
+  if (session == sessions_.end()) return;
+  for (const auto& [id, seen] : session->second.devices) {
+    const auto order = scan_orders_.find(id);
+    if (order == scan_orders_.end()) continue;
+    if (seen.report.scan().order() >= order->second.order()) {
+      scan_orders_.erase(order);
+    } else {
+      *grant->add_scans() = order->second;
+    }
   }
 }
 

@@ -87,6 +87,14 @@ class Registrar {
   // Why its SDS cannot use it at present; empty when it can, or has not said.
   std::string ErrorOf(DeviceId device) const;
 
+  // What the device's scanner said last; its last finished pass also from before its SDS restarted,
+  // as long as this manager runs.
+  proto::ScanStatus ScanOf(DeviceId device) const;
+  // A pass is to begin now, or (`cancel`) the running one to end: told with every answer to a
+  // heartbeat until the SDS says that it was done. Not durable.
+  void OrderScan(DeviceId device, uint64_t bytes_per_second, bool cancel);
+  void AddScanOrders(SdsId sds, proto::SdsGrant* grant);
+
   // Not empty: somebody has followed a newer repository than this one (R23), or an operator says
   // so; the reason and the way out. The first reason stays.
   const std::string& outdated() const { return outdated_; }
@@ -146,6 +154,8 @@ class Registrar {
   // (who waits for a member, on which SDS) -> when that was said last. A complaint outlives the
   // epoch that answers it: others who are about to complain may owe it to the same fault.
   absl::btree_map<std::pair<SdsId, SdsId>, Instant> accusations_;
+  absl::btree_map<DeviceId, proto::ScanPass> last_scans_;
+  absl::btree_map<DeviceId, proto::ScanOrder> scan_orders_;
   uint64_t stale_reports_ = 0;
   std::string outdated_;
   uint64_t generation_seen_ = 0;

@@ -5,6 +5,7 @@
 #include "core/mdm/removal.h"
 #include "core/mdm/reopening.h"
 #include "core/mdm/restored.h"
+#include "core/mdm/scan_orders.h"
 
 namespace gabion::mdm {
 namespace {
@@ -62,6 +63,15 @@ proto::ClusterStatus MakeStatus(const View& view, const Registrar& registrar, co
     out->set_used_bytes(view.device(id).used_bytes);
     out->set_log_position(view.device(id).log_position);
     out->set_slices(held[id]);
+    *out->mutable_scan() = registrar.ScanOf(id);
+    if (!view.IsAble(SdsId(device.sds()), id)) {  // what it said of a pass is over
+      proto::ScanStatus last;
+      if (out->scan().has_last()) *last.mutable_last() = out->scan().last();
+      *out->mutable_scan() = last;
+    }
+    if (std::string notice = ScanNotice(repository, *out); !notice.empty()) {
+      *status.add_notices() = std::move(notice);
+    }
     proto::Pool& pool = pools[device.pool()];
     pool.set_capacity_bytes(pool.capacity_bytes() + device.size_bytes());
     pool.set_used_bytes(pool.used_bytes() + out->used_bytes());

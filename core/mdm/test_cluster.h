@@ -26,6 +26,8 @@ struct ModelDevice {
   bool tested = false;                          // and that it was tested
   bool spoiled = false;                         // a replica it holds cannot be built upon
   uint64_t log_position = 0;
+  proto::ScanStatus scan;  // a pass is finished as soon as it is ordered
+  uint64_t scans = 0;
   std::map<uint64_t, uint64_t> values;  // by slice: the newest value held, committed or not
   std::map<uint64_t, proto::RecordedReplica> recorded;  // by slice: the newest epoch started (R23)
 };

@@ -156,6 +156,12 @@ Config::Outcome Config::Apply(const proto::ConfigUpdate& update, Changes* change
 }
 
 const VolumeConfig* Config::FindVolume(VolumeId id) const { return FindIn(volumes_, id); }
+VolumeId Config::FindVolumeOf(VtreeId vtree, VolumeVersion version) const {
+  for (const auto& [id, volume] : volumes_) {
+    if (volume.vtree == vtree && volume.version == version) return id;
+  }
+  return VolumeId();
+}
 const PoolConfig* Config::FindPool(PoolId id) const { return FindIn(pools_, id); }
 const PeerConfig* Config::FindPeer(SdsId id) const { return FindIn(peers_, id); }
 const SliceConfig* Config::FindSlice(SliceId id) const { return FindIn(slices_, id); }

@@ -96,6 +96,8 @@ class Config {
 
   ConfigVersion version() const { return version_; }
   const VolumeConfig* FindVolume(VolumeId id) const;
+  // 0: none has this V-tree and version.
+  VolumeId FindVolumeOf(VtreeId vtree, VolumeVersion version) const;
   const PoolConfig* FindPool(PoolId id) const;
   const PeerConfig* FindPeer(SdsId id) const;
   const SliceConfig* FindSlice(SliceId id) const;

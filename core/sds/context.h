@@ -31,6 +31,7 @@ enum class TimerKind : uint8_t {
   kDeviceRetry = 8,
   kPeerLink = 9,  // index: slot of the peer
   kMarking = 10,
+  kScan = 11,  // index: slot of the device
 };
 
 constexpr TimerTag TimerOf(TimerKind kind, uint32_t index = 0) {

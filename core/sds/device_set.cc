@@ -168,6 +168,7 @@ void DeviceSet::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
     device->phase = Device::Phase::kUp;
     device->error.clear();
     device->retry_pause = Duration();
+    device->scan.OnUp(ctx, *device);
     ctx.Log(Severity::kInfo,
             absl::StrCat("device ", ToString(device->config.id), " ", device->config.path,
                          was_format ? " formatted and up" : " up"));
@@ -265,6 +266,7 @@ void DeviceSet::BackOff(Context& ctx, Device& device, std::string error) {
 void DeviceSet::Close(Context& ctx, Device& device, Device::Phase phase) {
   const bool was_up = device.up() || device.phase == Device::Phase::kClosing;
   if (device.store != nullptr) {
+    device.scan.OnDown(ctx, device);
     ctx.effects.CancelTimer(TimerOf(TimerKind::kDeviceStore, device.slot));
     device.store.reset();
   }
@@ -279,6 +281,15 @@ void DeviceSet::OnRetryTimer(Context& ctx, uint32_t slot) {
   Device* device = FindSlot(slot);
   if (device == nullptr || device->phase != Device::Phase::kBackoff) return;
   if (IsWanted(device->config)) Open(ctx, *device);
+}
+
+void DeviceSet::OnScanTimer(Context& ctx, uint32_t slot) {
+  Device* device = FindSlot(slot);
+  if (device != nullptr && device->up()) device->scan.OnTimer(ctx, *device);
+}
+
+void DeviceSet::OnScanOrder(Context& ctx, const proto::ScanOrder& order) {
+  if (Device* device = FindUp(DeviceId(order.device()))) device->scan.OnOrder(ctx, *device, order);
 }
 
 void DeviceSet::OnDiskDone(Context& ctx, const DiskDoneEvent& event) {
@@ -377,6 +388,7 @@ void DeviceSet::Report(const Device& device, proto::DeviceReport* report) {
       report->set_size_bytes(capacity.size_bytes);
       report->set_used_bytes((capacity.extents_total - capacity.extents_free) * wire::kExtentBytes);
       report->set_log_position(device.store->log_position());
+      device.scan.Report(report->mutable_scan());
       return;
     }
     case Device::Phase::kTested:

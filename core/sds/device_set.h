@@ -25,6 +25,7 @@
 #include "core/sds/context.h"
 #include "core/sds/credits.h"
 #include "core/sds/ops.h"
+#include "core/sds/scan.h"
 #include "core/sds/trial.h"
 #include "core/store/store.h"
 
@@ -61,6 +62,7 @@ struct Device {
   DeviceCredits credits;
   uint32_t acting = 0;  // replicas with a role in their epoch
   Instant join_next{};  // throttle of joinings: no copy is read before
+  Scanner scan;
 
   // The store, which knows what of its extents is promised (R24): large writes leave it alone.
   store::Store* StoreNow() {
@@ -87,6 +89,8 @@ class DeviceSet {
   void OnDiskDone(Context& ctx, const DiskDoneEvent& event);
   void OnStoreTimer(Context& ctx, uint32_t slot);
   void OnRetryTimer(Context& ctx, uint32_t slot);
+  void OnScanTimer(Context& ctx, uint32_t slot);
+  void OnScanOrder(Context& ctx, const proto::ScanOrder& order);
   void OnDone(Context& ctx, const Op& op, store::DoneStatus status);
   // After a step: a store may have failed in any call.
   void FindFailures(Context& ctx);

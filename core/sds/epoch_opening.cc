@@ -36,6 +36,7 @@ void Primary::OnConfig(Context& ctx, const SliceConfig& config) {
   const bool other_reign = config.reign != config_.reign;
   join_.Release(ctx, *this);
   join_.Reset();
+  examinations_.Release(ctx, *this);
   repairs_.Release(ctx, *this);
   config_ = config;
   released_ = false;

@@ -23,4 +23,8 @@ void AppendPrimaryEpochs(const Role& sds, std::vector<std::pair<SliceId, Epoch>>
   }
 }
 
+uint64_t CopiesThatDiffered(const Role& sds) {
+  return static_cast<const SdsRole&>(sds).node().counters.copies_differ;
+}
+
 }  // namespace gabion::sds

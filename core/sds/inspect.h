@@ -1,6 +1,7 @@
 // What checkers outside the product may ask an SDS role about itself. Reads only.
 #pragma once
 
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -15,5 +16,8 @@ void AppendServedSlices(const Role& sds, const Now& now, std::vector<SliceId>* s
 
 // The slices in which this role acts as primary, serving or not, and the epochs in which it does.
 void AppendPrimaryEpochs(const Role& sds, std::vector<std::pair<SliceId, Epoch>>* epochs);
+
+// Extents of which it found both copies to match their checksums and to differ (S7).
+uint64_t CopiesThatDiffered(const Role& sds);
 
 }  // namespace gabion::sds

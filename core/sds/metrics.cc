@@ -35,6 +35,26 @@ void CollectDevice(DeviceId id, const Device& device, MetricList& metrics) {
                   counters.destaged_blocks, labels);
   metrics.Counter("store_checksum_errors_total", "Blocks that did not match their checksum.",
                   counters.checksum_errors, labels);
+  const Scanner::Totals& scan = device.scan.totals();
+  metrics.Gauge("scan_running", "1 while a pass of the scanner runs over the device.",
+                device.scan.running() ? 1 : 0, labels);
+  metrics.Gauge("scan_progress_permille", "How far that pass is.", device.scan.progress_permille(),
+                labels);
+  metrics.Counter("scan_passes_total", "Passes that ran to their end.", scan.passes, labels);
+  metrics.Counter("scan_bytes_total", "What they read on the device.", scan.bytes_read, labels);
+  metrics.Counter("scan_extents_compared_total", "Extents of 64 KiB compared with the other copy.",
+                  scan.extents_compared, labels);
+  metrics.Counter("scan_blocks_damaged_total",
+                  "Blocks of 4 KiB that passes of this device found damaged, on either copy.",
+                  scan.blocks_damaged, labels);
+  metrics.Counter("scan_blocks_differing_total",
+                  "Blocks that match their checksums on both copies and differ.",
+                  scan.blocks_differing, labels);
+  metrics.Counter("scan_blocks_repaired_total", "Of both kinds, those that were made good.",
+                  scan.blocks_repaired, labels);
+  metrics.Counter("scan_extents_unresolved_total",
+                  "Extents of 64 KiB in which something could not be made good.",
+                  scan.extents_unresolved, labels);
 }
 
 }  // namespace
@@ -53,6 +73,13 @@ void SdsRole::Collect(MetricList& metrics) const {
   metrics.Counter("promises_broken_total",
                   "Entries that found no room in a log although it was promised: a defect.",
                   counters.promises_broken);
+  metrics.Counter("blocks_repaired_total", "Blocks replaced by those of the other copy.",
+                  counters.blocks_repaired);
+  metrics.Counter("repairs_failed_total", "Repairs that found no good copy.",
+                  counters.repairs_failed);
+  metrics.Counter("copies_differ_total",
+                  "Extents of which both copies match their checksums and differ.",
+                  counters.copies_differ);
   metrics.Counter("rebuild_extents_total", "Extents of 64 KiB copied to members that are joining.",
                   counters.extents_copied);
   metrics.Gauge("mdm_connected", "1 while registered with the MDM.",

@@ -81,6 +81,16 @@ void Node::OnPeerMessage(Context& ctx, ConnId conn, const wire::Message& message
     if (status == Status::kOk) return secondary->OnRepairQuery(ctx, conn, *repair);
     ctx.effects.Send(
         conn, wire::RepairReply{.pair = repair->pair, .number = repair->number, .status = status});
+  } else if (const auto* query = std::get_if<wire::ScanQuery>(&message.body)) {
+    const Status status = CheckPair(query->pair, conn, &secondary);
+    if (status == Status::kOk) return secondary->OnScanQuery(ctx, conn, *query);
+    ctx.effects.Send(
+        conn, wire::ScanReply{.pair = query->pair, .number = query->number, .status = status});
+  } else if (const auto* fix = std::get_if<wire::ScanFix>(&message.body)) {
+    const Status status = CheckPair(fix->pair, conn, &secondary);
+    if (status == Status::kOk) return secondary->OnScanFix(ctx, conn, *fix, message.payload);
+    ctx.effects.Send(
+        conn, wire::ScanFixReply{.pair = fix->pair, .number = fix->number, .status = status});
   } else if (const auto* wanted = std::get_if<wire::CreditsRequest>(&message.body)) {
     const Status status = CheckPair(wanted->pair, conn, &secondary);
     if (status == Status::kOk) return secondary->OnCreditsRequest(ctx, conn, *wanted);
@@ -117,6 +127,12 @@ void Node::OnFollowerMessage(Context& ctx, SdsId peer, const wire::Message& mess
     if (Primary* p = primary_of(changed->pair)) p->OnChangedReply(ctx, *changed, message.payload);
   } else if (const auto* repair = std::get_if<wire::RepairReply>(&message.body)) {
     if (Primary* p = primary_of(repair->pair)) p->OnRepairReply(ctx, *repair, message.payload);
+  } else if (const auto* scan = std::get_if<wire::ScanReply>(&message.body)) {
+    if (Primary* p = primary_of(scan->pair)) p->OnScanReply(ctx, *scan);
+  } else if (const auto* fixed = std::get_if<wire::ScanFixReply>(&message.body)) {
+    if (Primary* p = primary_of(fixed->pair)) p->OnScanFixReply(ctx, *fixed);
+  } else if (const auto* hint = std::get_if<wire::ScanHint>(&message.body)) {
+    if (Primary* p = primary_of(hint->pair)) p->OnScanHint(ctx, *hint);
   }
 }
 

@@ -38,14 +38,17 @@ enum class OpKind : uint8_t {
   kCopyRead,    // a: number of the copy
   kRepairRead,  // a: number of the repair
   kRepairAppend,
+  kExamineRead,  // a: number of the examination
   // Secondary and joining side.
   kFollowStart,
   kFollowAppend,  // a: seq
   kFetchRead,     // entry: what was asked
   kJoinAppend,    // a: stream number
-  kRepairServe,   // a: connection, b: number of the question
+  kServeRead,     // a: number of what is served
+  kScanFix,       // a: connection, b: number of the fix
   // Either.
-  kMark,  // a durable fact nobody waits for
+  kScanRead,  // a: number of the scanner's read
+  kMark,      // a durable fact nobody waits for
   kDrop,
 };
 

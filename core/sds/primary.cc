@@ -1,6 +1,8 @@
 #include "core/sds/primary.h"
 
 #include <algorithm>
+#include <bit>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -66,6 +68,7 @@ bool Primary::IsFollowerOf(SdsId sds, DeviceId device) const {
 }
 
 void Primary::End(Context& ctx, wire::Status status) {
+  examinations_.Release(ctx, *this);
   repairs_.Release(ctx, *this);
   std::vector<SlotTag> mine;
   ctx.node.requests.ForEach([&](SlotTag tag, Request& request) {
@@ -100,6 +103,32 @@ void Primary::OnRepairReply(Context& ctx, const wire::RepairReply& reply, const 
   if (FindFollower(reply.pair) == &secondary_) repairs_.OnReply(ctx, *this, reply, payload);
 }
 
+void Primary::OnScanReply(Context& ctx, const wire::ScanReply& reply) {
+  if (FindFollower(reply.pair) == &secondary_) examinations_.OnReply(ctx, *this, reply);
+}
+
+void Primary::OnScanFixReply(Context& ctx, const wire::ScanFixReply& reply) {
+  if (FindFollower(reply.pair) == &secondary_) examinations_.OnFixed(ctx, *this, reply);
+}
+
+void Primary::OnScanHint(Context& ctx, const wire::ScanHint& hint) {
+  const store::Store* store = StoreOf(ctx);
+  if (store == nullptr || FindFollower(hint.pair) != &secondary_) return;
+  const store::ChunkKey key{.vtree = hint.vtree, .version = hint.version, .chunk = hint.chunk};
+  const std::optional<store::ChunkSummary> own = FindChunk(*store, key_.slice, key, Epoch());
+  // What its own pass does not compare, because it is not here.
+  const uint32_t missing = hint.extents & ~uint32_t{own.has_value() ? own->extents : uint16_t{0}};
+  for (uint32_t left = missing | hint.damaged; left != 0; left &= left - 1) {
+    const auto extent = static_cast<uint16_t>(std::countr_zero(left));
+    if (!examinations_.Start(ctx, *this, key, extent, /*for_scan=*/false)) return;
+  }
+}
+
+bool Primary::MayExamine(Context& ctx) const {
+  return serving() && !released_ && !config_.release && !ctx.node.stopping &&
+         ctx.node.lease.Valid(ctx.now) && secondary_.active() && !secondary_.needs_resync;
+}
+
 void Primary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
   ctx.node.MarkDirty(key_);
   switch (op.kind) {
@@ -111,6 +140,8 @@ void Primary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
       return join_.OnCopyRead(ctx, *this, op, status);
     case OpKind::kRepairRead:
       return repairs_.OnBlockRead(ctx, *this, op, status);
+    case OpKind::kExamineRead:
+      return examinations_.OnRead(ctx, *this, op, status);
     case OpKind::kLoadEntry:
       return OnEntryLoaded(ctx, op, status);
     default:
@@ -151,10 +182,14 @@ void Primary::Advance(Context& ctx) {
       case RangeLock::Owner::Kind::kRepair:
         repairs_.OnLockGranted(ctx, *this, owner.number);
         break;
+      case RangeLock::Owner::Kind::kExamination:
+        examinations_.OnLockGranted(ctx, *this, owner.number);
+        break;
     }
   }
   granting_.clear();
   repairs_.Advance(ctx, *this);
+  examinations_.Advance(ctx, *this);
   AdmitQueued(ctx);
   write_waits_ = false;
   short_of_log_ = false;
@@ -236,6 +271,7 @@ std::string Primary::Dump() const {
       " queued ", queued_.size(), " ready ", ready_.size(), " reading ", reads_active_, " locks ",
       locks_.held_or_waiting(),
       repairs_.size() == 0 ? "" : absl::StrCat(" repairs ", repairs_.size()),
+      examinations_.size() == 0 ? "" : absl::StrCat(" examinations ", examinations_.size()),
       follower_text("secondary", secondary_), secondary_absent() ? ", secondary absent" : "",
       follower_text("joining", joining_),
       join_.phase() == JoinSource::Phase::kIdle ? "" : absl::StrCat(" (", join_.Dump(), ")"));
@@ -249,7 +285,7 @@ uint64_t Primary::StateHash() const {
     hash =
         mix64(hash + follower->sent * 3 + follower->acked) + static_cast<uint64_t>(follower->state);
   }
-  hash = mix64(hash + repairs_.size() * 19);
+  hash = mix64(hash + repairs_.size() * 19 + examinations_.size() * 23);
   return mix64(hash + static_cast<uint64_t>(join_.phase()) + locks_.held_or_waiting() * 17);
 }
 

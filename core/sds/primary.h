@@ -24,6 +24,7 @@
 #include "core/base/ids.h"
 #include "core/sds/config.h"
 #include "core/sds/context.h"
+#include "core/sds/examine.h"
 #include "core/sds/join_source.h"
 #include "core/sds/lineage.h"
 #include "core/sds/ops.h"
@@ -130,6 +131,16 @@ class Primary {
   void OnJoinAck(Context& ctx, const wire::JoinAck& ack);
   void OnChangedReply(Context& ctx, const wire::ChangedReply& reply, const Slice& payload);
   void OnRepairReply(Context& ctx, const wire::RepairReply& reply, const Slice& payload);
+  void OnScanReply(Context& ctx, const wire::ScanReply& reply);
+  void OnScanFixReply(Context& ctx, const wire::ScanFixReply& reply);
+  void OnScanHint(Context& ctx, const wire::ScanHint& hint);
+  // Compares both copies of an extent and tells the device's scanner (S7). False: there is no
+  // second copy in sync, or this is not the moment.
+  bool Examine(Context& ctx, const store::ChunkKey& key, uint16_t extent) {
+    return examinations_.Start(ctx, *this, key, extent, /*for_scan=*/true);
+  }
+  // A joining is being fed from here.
+  bool feeds_joining() const { return join_.forwards() && !join_.binding(); }
   void OnDone(Context& ctx, const Op& op, store::DoneStatus status);
 
   // Does everything that can be done now. Called whenever something changed.
@@ -155,6 +166,7 @@ class Primary {
  private:
   friend class JoinSource;
   friend class Repairs;
+  friend class Examinations;
 
   void MaybeRelease(Context& ctx);
 
@@ -227,6 +239,7 @@ class Primary {
   bool Owed(const Follower& follower) const;
   void WatchSilence(Context& ctx);
   bool MayAdmit(Context& ctx) const;
+  bool MayExamine(Context& ctx) const;
 
   bool needs_secondary() const { return config_.secondary.has_value(); }
   bool secondary_absent() const { return needs_secondary() && !config_.secondary->present; }
@@ -275,6 +288,7 @@ class Primary {
   Follower joining_;
   JoinSource join_;
   Repairs repairs_;
+  Examinations examinations_;
 
   RangeLock locks_;
   std::vector<RangeLock::Owner> granted_;

@@ -20,9 +20,10 @@ class RangeLock {
     uint16_t block_count = 0;
   };
   enum class Mode : uint8_t { kShared, kExclusive };
-  // Whom to wake: a request by its tag, a copy of a joining or a repair by its number.
+  // Whom to wake: a request by its tag, a copy of a joining, a repair or an examination
+  // by its number.
   struct Owner {
-    enum class Kind : uint8_t { kRequest, kCopy, kRepair };
+    enum class Kind : uint8_t { kRequest, kCopy, kRepair, kExamination };
     Owner(uint64_t the_number = 0, Kind the_kind = Kind::kRequest)  // NOLINT: a tag is an owner
         : number(the_number), kind(the_kind) {}
     uint64_t number;

@@ -325,6 +325,7 @@ void Registration::OnGrant(Context& ctx, const proto::SdsGrant& grant) {
   if (state_ != State::kRegistered || grant.number() > number_) return;
   heard_ = std::max(heard_, grant.number());
   heard_at_ = ctx.now.boot;
+  for (const proto::ScanOrder& order : grant.scans()) ctx.node.devices.OnScanOrder(ctx, order);
   if (!grant.granted() || ctx.node.stopping) return;
   // A right is only worth something with the fences that go with it.
   if (!full_received_) return;

@@ -167,7 +167,8 @@ void Repairs::OnReply(Context& ctx, Primary& primary, const wire::RepairReply& r
     return AskLater(ctx, primary, *job);
   }
   store::Store* store = device->store.get();
-  auto differs = static_cast<uint16_t>((reply.present ^ job->present) & ~job->damaged);
+  auto differs =
+      static_cast<uint16_t>((reply.present ^ job->present) & ~job->damaged & ~reply.damaged);
   for (uint32_t block = 0; block < wire::kBlocksPerExtent; ++block) {
     const auto bit = static_cast<uint16_t>(1u << block);
     if ((reply.present & job->present & bit) == 0) continue;
@@ -185,6 +186,9 @@ void Repairs::OnReply(Context& ctx, Primary& primary, const wire::RepairReply& r
             absl::StrCat("slice ", ToString(primary.key_.slice), ": ",
                          Describe(job->key, job->extent), ": blocks ", absl::Hex(differs),
                          " verify on both copies and differ; nothing is changed"));
+  }
+  if ((job->damaged & reply.damaged) != 0) {
+    return GiveUp(ctx, primary, *job, "the other copy is damaged, too");
   }
   if ((job->damaged & ~reply.present) != 0) {
     return GiveUp(ctx, primary, *job, "the other copy has no data there");
@@ -242,8 +246,10 @@ void Repairs::Finish(Context& ctx, Primary& primary, uint64_t number, bool good)
   if (job.waiter.kind == Waiter::Kind::kRequest) {
     primary.OnRepaired(ctx, SlotTag(job.waiter.number),
                        good ? Primary::Repaired::kGood : Primary::Repaired::kBad);
-  } else {
+  } else if (job.waiter.kind == Waiter::Kind::kCopy) {
     primary.join_.OnRepaired(ctx, primary, job.waiter.number, good);
+  } else {
+    primary.examinations_.OnRepaired(ctx, primary, job.waiter.number, good);
   }
 }
 

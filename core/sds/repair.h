@@ -31,9 +31,9 @@ class Repairs {
  public:
   // Who waits for the outcome.
   struct Waiter {
-    enum class Kind : uint8_t { kRequest, kCopy };
+    enum class Kind : uint8_t { kRequest, kCopy, kExamine };
     Kind kind{};
-    uint64_t number = 0;  // a request's tag, or a joining's copy
+    uint64_t number = 0;  // a request's tag, a joining's copy, or an examination
   };
   struct Range {
     store::ChunkKey key;

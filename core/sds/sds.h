@@ -25,6 +25,10 @@ struct Options {
   Duration unreachable = std::chrono::milliseconds(500);  // peer silent: report MEMBER_NEEDED
   uint64_t log_bytes = 0;                       // of devices that it formats; 0: the store decides
   uint64_t join_bytes_per_second = 200u << 20;  // throttle of a joining, per device
+  // The scanner (S7): a pass of each device begins so often by itself; 0: never.
+  Duration scan_interval = std::chrono::hours(7 * 24);
+  // Of a pass; 0: as slow as the interval allows, but 256 KiB/s.
+  uint64_t scan_bytes_per_second = 0;
 };
 
 std::unique_ptr<Role> MakeSds(const Options& options, const RoleResources& resources);

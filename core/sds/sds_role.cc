@@ -131,6 +131,8 @@ void SdsRole::On(Context& ctx, const TimerEvent& event) {
       return node_.devices.OnRetryTimer(ctx, index);
     case TimerKind::kPeerLink:
       return node_.peers.OnTimer(ctx, index);
+    case TimerKind::kScan:
+      return node_.devices.OnScanTimer(ctx, index);
     case TimerKind::kMarking:
       return node_.registration.AdvanceMarking(ctx, /*late=*/true);
   }
@@ -208,6 +210,11 @@ void SdsRole::OnDone(Context& ctx, const store::Done& done) {
       return node_.devices.OnDone(ctx, op, done.status);
     case OpKind::kDrop:
       return node_.OnDropped(op, done.status);
+    case OpKind::kScanRead:
+      if (Device* device = node_.devices.FindUp(op.replica.device)) {
+        device->scan.OnRead(ctx, *device, op, done.status);
+      }
+      return;
     case OpKind::kNone:
     case OpKind::kMark:
       return;
@@ -220,7 +227,9 @@ void SdsRole::OnDone(Context& ctx, const store::Done& done) {
     case OpKind::kCopyRead:
     case OpKind::kRepairRead:
     case OpKind::kRepairAppend:
-    case OpKind::kRepairServe:
+    case OpKind::kExamineRead:
+    case OpKind::kServeRead:
+    case OpKind::kScanFix:
     case OpKind::kFollowStart:
     case OpKind::kFollowAppend:
     case OpKind::kFetchRead:
@@ -358,6 +367,7 @@ uint64_t SdsRole::StateHash() const {
   hash = mix64(hash + static_cast<uint64_t>(node_.lease.end().time_since_epoch().count()));
   for (const auto& [id, device] : node_.devices.devices()) {
     hash = mix64(hash + id.value() + static_cast<uint64_t>(device.phase));
+    hash = mix64(hash + device.scan.StateHash());
     if (device.up()) hash = mix64(hash + device.store->StateHash());
   }
   for (const auto& [key, replica] : node_.replicas) {

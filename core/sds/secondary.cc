@@ -289,72 +289,6 @@ void Secondary::OnCommitPoint(Context& ctx, EntryId commit_point) {
   store->SetCommitPoint(ctx.now, key_.slice, known, ctx.node.Out(ctx));
 }
 
-// ---- Read repair of the primary's copy
-
-void Secondary::OnRepairQuery(Context& ctx, ConnId conn, const wire::RepairQuery& query) {
-  store::Store* store = StoreOf(ctx);
-  if (store == nullptr) return;
-  wire::RepairReply reply{.pair = Pair(), .number = query.number};
-  const uint32_t first = uint32_t{query.extent} * wire::kBlocksPerExtent;
-  if (joining_ || query.extent >= wire::kExtentsPerChunk) {
-    reply.status = Status::kWrongEpoch;  // what joins is no good copy
-  } else if (phase_ != Phase::kFollowing || query.after.epoch != config_.epoch ||
-             query.after.seq.value() > received_) {
-    reply.status = Status::kBehind;
-  }
-  if (reply.status != Status::kOk) {
-    ctx.effects.Send(conn, reply);
-    return;
-  }
-  Slice target = ctx.node.resources.pool->Allocate(wire::kExtentBytes, BufferUse::kPeer);
-  if (target.empty()) {
-    reply.status = Status::kBusy;
-    ctx.effects.Send(conn, reply);
-    return;
-  }
-  const store::ChunkKey chunk{.vtree = query.vtree, .version = query.version, .chunk = query.chunk};
-  const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kRepairServe,
-                                           .replica = key_,
-                                           .instance = instance_,
-                                           .epoch = config_.epoch,
-                                           .a = conn.value(),
-                                           .b = query.number,
-                                           .entry = {.vtree = query.vtree,
-                                                     .version = query.version,
-                                                     .chunk = query.chunk,
-                                                     .first_block = static_cast<uint16_t>(first)},
-                                           .target = std::move(target)});
-  store->Read(ctx.now, key_.slice, chunk, first, wire::kBlocksPerExtent,
-              ctx.node.ops.At(tag).target, tag, ctx.node.Out(ctx));
-}
-
-void Secondary::OnRepairRead(Context& ctx, const Op& op, store::DoneStatus status) {
-  const store::Store* store = StoreOf(ctx);
-  const ConnId conn(op.a);
-  if (store == nullptr || !ctx.node.sessions.IsReady(conn)) return;
-  wire::RepairReply reply{.pair = Pair(), .number = op.b};
-  Slice payload;
-  if (status != store::DoneStatus::kOk) {
-    reply.status = Status::kIoError;
-  } else {
-    // The primary holds the range: nothing has changed since the read began.
-    const store::ChunkKey chunk{
-        .vtree = op.entry.vtree, .version = op.entry.version, .chunk = op.entry.chunk};
-    reply.present = static_cast<uint16_t>(
-        store->Present(key_.slice, chunk, op.entry.first_block, wire::kBlocksPerExtent));
-    const std::optional<Slice> packed =
-        PackExtent(*ctx.node.resources.pool, op.target, reply.present, &reply.block_crc);
-    if (packed.has_value()) {
-      payload = *packed;
-    } else {
-      reply.status = Status::kBusy;
-      reply.present = 0;
-      reply.block_crc = {};
-    }
-  }
-  ctx.effects.Send(conn, reply, std::move(payload));
-}
-
 // ---- Credits (R24)
 
 wire::Credits Secondary::CreditsNow(Context& ctx) {
@@ -422,7 +356,7 @@ void Secondary::SettleIfHere(Context& ctx) {
 // -----------------------------------------------------------------------------------
 
 void Secondary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
-  if (op.kind == OpKind::kRepairServe) return OnRepairRead(ctx, op, status);
+  if (op.kind == OpKind::kServeRead) return OnServeRead(ctx, op, status);
   if (op.kind == OpKind::kFetchRead) {
     wire::FetchReply reply{.pair = Pair(), .entry = op.entry};
     if (status != store::DoneStatus::kOk) reply.status = Status::kIoError;
@@ -435,6 +369,8 @@ void Secondary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
   if (status != store::DoneStatus::kOk) return;  // the device failed, and says so
   ctx.node.MarkDirty(key_);
   switch (op.kind) {
+    case OpKind::kScanFix:
+      return OnFixDurable(ctx, op);
     case OpKind::kFollowStart:
       if (phase_ != Phase::kStarting) return;
       phase_ = Phase::kFollowing;

@@ -7,11 +7,13 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/base/ids.h"
 #include "core/sds/config.h"
 #include "core/sds/context.h"
 #include "core/sds/device_set.h"
+#include "core/sds/extent_read.h"
 #include "core/sds/ops.h"
 #include "core/wire/data.h"
 
@@ -38,7 +40,12 @@ class Secondary {
                       const Slice& payload);
   void OnCopyCursor(Context& ctx, ConnId conn, const wire::CopyCursor& cursor);
   void OnChangedQuery(Context& ctx, ConnId conn, const wire::ChangedQuery& query);
+  // ---- secondary_scan.cc
   void OnRepairQuery(Context& ctx, ConnId conn, const wire::RepairQuery& query);
+  void OnScanQuery(Context& ctx, ConnId conn, const wire::ScanQuery& query);
+  void OnScanFix(Context& ctx, ConnId conn, const wire::ScanFix& fix, const Slice& payload);
+  // Tells the primary what this side's own pass found. False: it cannot be told now.
+  bool SendScanHint(Context& ctx, const store::ChunkKey& key, uint16_t extents, uint16_t damaged);
   void OnDone(Context& ctx, const Op& op, store::DoneStatus status);
 
   // R24: what it promises to the primary is counted at its device, from here to there.
@@ -68,7 +75,20 @@ class Secondary {
   // All entries that its primary carried over are here.
   bool settled() const { return phase_ == Phase::kFollowing && received_ >= carried_; }
   void SettleIfHere(Context& ctx);
-  void OnRepairRead(Context& ctx, const Op& op, store::DoneStatus status);
+  // An extent that the primary asked for, to repair its own copy or to compare.
+  struct Serve {
+    ExtentRead read;
+    ConnId conn;
+    uint64_t number = 0;  // the primary's
+    bool for_repair = false;
+  };
+  static constexpr size_t kServesMax = 8;
+  wire::Status CheckServe(uint16_t extent, EntryId after) const;
+  // Not kOk: nothing was begun.
+  wire::Status BeginServe(Context& ctx, Serve serve, const store::ChunkKey& key, uint16_t extent);
+  void OnServeRead(Context& ctx, const Op& op, store::DoneStatus status);
+  void FinishServe(Context& ctx, const Serve& serve);
+  void OnFixDurable(Context& ctx, const Op& op);
   store::Store* StoreOf(Context& ctx) const;
   void StartInSync(Context& ctx, ConnId conn, const wire::EpochStart& start,
                    std::span<const wire::HistoryItem> history);
@@ -95,6 +115,8 @@ class Secondary {
   uint64_t carried_ = 0;    // entries up to here are from before the epoch
   uint64_t committed_ = 0;  // seq of the commit point as it was told in this epoch
   Promise promise_;
+  std::vector<Serve> serves_;
+  uint64_t next_serve_ = 1;
   bool ack_owed_ = false;
   bool join_ack_owed_ = false;
 };

@@ -274,8 +274,24 @@ void TestCluster::OnMdmMessage(size_t node, ConnId conn, const wire::Message& me
     proto::SdsGrant* grant = reply.mutable_sds_grant();
     grant->set_number(host.heartbeat.number());
     grant->set_granted(host.lease && host.heartbeat.applied_version() == host.version);
+    if (host.scan_order.order() != 0) *grant->add_scans() = host.scan_order;
     ToNode(conn, reply);
   }
+}
+
+void TestCluster::OrderScan(size_t node, uint64_t bytes_per_second, bool cancel) {
+  proto::ScanOrder& order = nodes_[node].scan_order;
+  order.set_device(DeviceOf(node));
+  order.set_order(order.order() + 1);
+  order.set_bytes_per_second(bytes_per_second);
+  order.set_cancel(cancel);
+}
+
+proto::ScanStatus TestCluster::ScanOf(size_t node) const {
+  for (const proto::DeviceReport& report : nodes_[node].heartbeat.devices()) {
+    if (report.device() == DeviceOf(node)) return report.scan();
+  }
+  return {};
 }
 
 bool TestCluster::Reported(size_t node, proto::SliceReport::Kind kind) const {

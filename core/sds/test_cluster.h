@@ -66,6 +66,10 @@ class TestCluster {
   void CutPeers(size_t node, bool cut) { nodes_[node].cut = cut; }
   // What happens to each message between SDSs; false: it is lost. Empty: nothing.
   void Tamper(std::function<bool(wire::Message&)> tamper) { tamper_ = std::move(tamper); }
+  // The next grant orders a pass of the scanner over the node's device, or the end of it.
+  void OrderScan(size_t node, uint64_t bytes_per_second = uint64_t{1} << 30, bool cancel = false);
+  // As the last heartbeat of the node said.
+  proto::ScanStatus ScanOf(size_t node) const;
   void SetLease(size_t node, bool granted) { nodes_[node].lease = granted; }
 
   // Gives everybody alive the slice's configuration. -1: none.
@@ -150,6 +154,7 @@ class TestCluster {
     bool lease = true;
     bool cut = false;
     proto::SdsHeartbeat heartbeat;
+    proto::ScanOrder scan_order;
     std::optional<proto::SdsSurvey> survey;
     std::string exit_reason;
     proto::DeviceState device_state = proto::DEVICE_ADDING;

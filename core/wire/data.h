@@ -469,9 +469,67 @@ struct RepairReply {  // payload when kOk: the blocks set in `present`
   uint64_t number = 0;
   Status status{};
   uint16_t present = 0;
-  uint32_t reserved = 0;
+  uint16_t damaged = 0;  // blocks that are damaged here, too: not in `present`
+  uint16_t reserved = 0;
   std::array<uint32_t, kBlocksPerExtent> block_crc{};
 };
 static_assert(sizeof(RepairReply) == 120);
+
+// The scanner (S7). The primary holds the range of an extent, so both copies are at rest, and asks
+// the in-sync replica that has everything up to `after` for the checksums of its blocks.
+struct ScanQuery {
+  PairHeader pair;
+  uint64_t number = 0;  // echoed
+  VtreeId vtree;
+  VolumeVersion version;
+  EntryId after;
+  uint32_t chunk = 0;
+  uint16_t extent = 0;
+  uint16_t reserved = 0;
+};
+static_assert(sizeof(ScanQuery) == 88);
+struct ScanReply {
+  PairHeader pair;
+  uint64_t number = 0;
+  Status status{};
+  uint16_t present = 0;  // blocks with data, damaged ones included
+  uint16_t damaged = 0;  // of these: they do not match their checksums there
+  uint16_t reserved = 0;
+  std::array<uint32_t, kBlocksPerExtent> block_crc{};  // of those that are present and not damaged
+};
+static_assert(sizeof(ScanReply) == 120);
+// What the extent is to be, at a replica whose blocks are damaged or differ. Like a copy of a
+// joining: it wins over entries up to `after`. Payload: the blocks set in `present`.
+struct ScanFix {
+  PairHeader pair;
+  uint64_t number = 0;  // echoed
+  VtreeId vtree;
+  VolumeVersion version;
+  Epoch modified_epoch;
+  EntryId after;
+  uint32_t chunk = 0;
+  uint16_t extent = 0;
+  uint16_t present = 0;
+  std::array<uint32_t, kBlocksPerExtent> block_crc{};
+};
+static_assert(sizeof(ScanFix) == 160);
+struct ScanFixReply {  // kOk: it is durable
+  PairHeader pair;
+  uint64_t number = 0;
+  Status status{};
+  std::array<uint8_t, 6> reserved{};
+};
+static_assert(sizeof(ScanFixReply) == 56);
+// The secondary's own pass to the primary: which extents of a chunk it has, and which of them are
+// damaged. No promise, and no answer: the primary looks for itself.
+struct ScanHint {
+  PairHeader pair;
+  VtreeId vtree;
+  VolumeVersion version;
+  uint32_t chunk = 0;
+  uint16_t extents = 0;
+  uint16_t damaged = 0;
+};
+static_assert(sizeof(ScanHint) == 64);
 
 }  // namespace gabion::wire

@@ -21,7 +21,7 @@ template <class T>
 constexpr bool kHasBlockChecksums =
     std::is_same_v<T, WriteRequest> || std::is_same_v<T, ReadReply> ||
     std::is_same_v<T, Replicate> || std::is_same_v<T, FetchReply> ||
-    std::is_same_v<T, CopyExtent> || std::is_same_v<T, RepairReply>;
+    std::is_same_v<T, CopyExtent> || std::is_same_v<T, RepairReply> || std::is_same_v<T, ScanFix>;
 
 // What a receiver must know of a type before it has the body.
 struct TypeLimits {
@@ -187,10 +187,26 @@ struct Checker {
   const char* operator()(const RepairReply& m) const {
     if (!Valid(m.status)) return "a bad status";
     if (m.status != Status::kOk && m.present != 0) return "blocks that it does not bring";
+    if ((m.present & m.damaged) != 0) return "blocks that are damaged";
     return CheckList(payload, uint64_t(__builtin_popcount(m.present)) * kBlockBytes);
   }
   const char* operator()(const CopyCursor&) const { return nullptr; }
   const char* operator()(const CreditsRequest&) const { return nullptr; }
+  const char* operator()(const ScanQuery& m) const {
+    return m.extent < kExtentsPerChunk ? nullptr : "an extent beyond the chunk";
+  }
+  const char* operator()(const ScanReply& m) const {
+    if (!Valid(m.status)) return "a bad status";
+    return (m.damaged & ~m.present) == 0 ? nullptr : "damage where there is nothing";
+  }
+  const char* operator()(const ScanFix& m) const {
+    if (m.extent >= kExtentsPerChunk) return "an extent beyond the chunk";
+    return CheckList(payload, uint64_t(__builtin_popcount(m.present)) * kBlockBytes);
+  }
+  const char* operator()(const ScanFixReply& m) const {
+    return Valid(m.status) ? nullptr : "a bad status";
+  }
+  const char* operator()(const ScanHint&) const { return nullptr; }
 };
 
 template <size_t kIndex>

@@ -116,7 +116,20 @@ struct Legalise {
   }
   uint64_t Payload(RepairReply& m) {
     if (m.status != Status::kOk) m.present = 0;
+    m.damaged = static_cast<uint16_t>(m.damaged & ~m.present);
     return uint64_t(__builtin_popcount(m.present)) * kBlockBytes;
+  }
+  uint64_t Payload(ScanQuery& m) {
+    m.extent = static_cast<uint16_t>(random.Below(kExtentsPerChunk));
+    return 0;
+  }
+  uint64_t Payload(ScanReply& m) {
+    m.damaged = static_cast<uint16_t>(m.damaged & m.present);
+    return 0;
+  }
+  uint64_t Payload(ScanFix& m) {
+    m.extent = static_cast<uint16_t>(random.Below(kExtentsPerChunk));
+    return uint64_t(std::popcount(m.present)) * kBlockBytes;
   }
   uint64_t Payload(SessionHeartbeat& m) { return List<LowWaterItem>(m.count); }
   uint64_t Payload(Replicate& m) { return Of(m.entry); }
@@ -182,6 +195,21 @@ Message RandomMessage(uint16_t type, RandomStream& random, BufferPool& pool) {
     for (std::byte& b : message.payload.mutable_span()) b = static_cast<std::byte>(random.Next());
   }
   return message;
+}
+
+TEST(Frame, RefusesWhatAScanCannotSay) {
+  ScanReply reply;
+  reply.present = 0x0003;
+  reply.damaged = 0x0002;
+  EXPECT_TRUE(Decode(Encode({reply, {}})).has_value());
+  reply.damaged = 0x0004;
+  EXPECT_FALSE(Decode(Encode({reply, {}})).has_value());
+  ScanQuery query;
+  query.extent = kExtentsPerChunk;
+  EXPECT_FALSE(Decode(Encode({query, {}})).has_value());
+  ScanFix fix;
+  fix.present = 1;  // and nothing comes with it
+  EXPECT_FALSE(Decode(Encode({fix, {}})).has_value());
 }
 
 TEST(Frame, EveryTypeComesBackAsItWasSentWithoutACopyOfThePayload) {

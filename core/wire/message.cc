@@ -38,6 +38,11 @@ constexpr std::array<std::string_view, std::variant_size_v<Body>> kTypeNames = {
     "RepairReply",
     "CopyCursor",
     "CreditsRequest",
+    "ScanQuery",
+    "ScanReply",
+    "ScanFix",
+    "ScanFixReply",
+    "ScanHint",
 };
 
 }  // namespace

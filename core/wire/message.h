@@ -28,7 +28,8 @@ using Body =
                  CopyExtent, DropChunk, CopyRequests, JoinAck, ChangedQuery, ChangedReply,  // 19-24
                  PresenceRequest, PresenceReply,                                            // 25-26
                  RepairQuery, RepairReply, CopyCursor,                                      // 27-29
-                 CreditsRequest>;                                                           // 30
+                 CreditsRequest,                                                            // 30
+                 ScanQuery, ScanReply, ScanFix, ScanFixReply, ScanHint>;                    // 31-35
 
 struct Message {
   Body body;

@@ -20,6 +20,8 @@ TEST(Message, TypeNumbersOfTheWireNeverMove) {
   EXPECT_EQ((Message{RepairQuery{}, {}}).type(), 27);
   EXPECT_EQ((Message{CopyCursor{}, {}}).type(), 29);
   EXPECT_EQ((Message{CreditsRequest{}, {}}).type(), 30);
+  EXPECT_EQ((Message{ScanQuery{}, {}}).type(), 31);
+  EXPECT_EQ((Message{ScanHint{}, {}}).type(), 35);
 }
 
 TEST(Message, TypeNamesFollowTheNumbers) {
@@ -30,7 +32,9 @@ TEST(Message, TypeNamesFollowTheNumbers) {
   EXPECT_EQ(TypeName(26), "PresenceReply");
   EXPECT_EQ(TypeName(29), "CopyCursor");
   EXPECT_EQ(TypeName(30), "CreditsRequest");
-  EXPECT_EQ(TypeName(31), "Unknown");
+  EXPECT_EQ(TypeName(33), "ScanFix");
+  EXPECT_EQ(TypeName(35), "ScanHint");
+  EXPECT_EQ(TypeName(36), "Unknown");
   EXPECT_EQ(TypeName(65535), "Unknown");
 }
 

@@ -27,6 +27,8 @@ struct ClusterOptions {
   bool volatile_cache = true;
   Duration lease = std::chrono::milliseconds(1000);
   Duration rebuild_delay = std::chrono::seconds(10);
+  Duration scan_interval{0};  // of the scanner; 0: no pass begins by itself
+  uint64_t scan_bytes_per_second = 0;
   uint32_t drift_ppm_max = 0;  // clocks drift by up to this, pairs at opposite ends
   Duration wall_offset_max{0};
   Duration io_timeout{0};

@@ -8,6 +8,7 @@
 #include "sim/cluster/access_story.h"
 #include "sim/cluster/config_watch.h"
 #include "sim/cluster/durability_check.h"
+#include "sim/cluster/equal_copies.h"
 #include "sim/cluster/kill_story.h"
 #include "sim/cluster/removal_story.h"
 #include "sim/cluster/rest_check.h"
@@ -59,6 +60,11 @@ ClusterOptions DrawCluster(Choices& choices, const FaultPlan& faults) {
     options.io_timeout = milliseconds(choices.Range(stream, Site::kShape, 300, 4'000));
   }
   options.client.large = choices.Below(stream, Site::kShape, 4) == 3;
+  // Over and over, and fast, in a quarter of the runs.
+  if (choices.Below(choices.Open(StreamKind::kPlan, 10), Site::kShape, 4) == 3) {
+    options.scan_interval = seconds(1);
+    options.scan_bytes_per_second = 64 << 20;
+  }
   return options;
 }
 
@@ -67,7 +73,8 @@ std::string Describe(const ClusterOptions& options) {
          ", " + std::to_string(options.sdc_count) + " SDC, " +
          std::to_string(options.volume_count) + " volumes of " +
          std::to_string(options.volume_bytes >> 20) + " MiB, " +
-         std::to_string(options.slice_count) + " slices";
+         std::to_string(options.slice_count) + " slices" +
+         (options.scan_interval == Duration() ? "" : ", scanned");
 }
 
 // From the seed or the tape, and recording from the first choice on if asked.
@@ -87,6 +94,7 @@ class Simulation {
         cluster_(&world_, DrawCluster(choices_, plan_)),
         watch_(cluster_.mdm()),
         single_primary_(&world_, WithTwin(cluster_)),
+        equal_copies_(&world_, WithTwin(cluster_)),
         injector_(&world_, plan_,
                   {.mdms = {cluster_.mdm()},
                    .sdss = cluster_.sds(),
@@ -95,6 +103,7 @@ class Simulation {
     world_.TraceTo(options.tracer);
     world_.Observe(&watch_);
     world_.Observe(&single_primary_);
+    world_.Observe(&equal_copies_);
     if (cluster_.options().twin) {
       twin_ = std::make_unique<TwinStory>(&cluster_, &watch_, &injector_);
     }
@@ -272,6 +281,7 @@ class Simulation {
   Cluster cluster_;
   ConfigWatch watch_;
   SinglePrimary single_primary_;
+  EqualCopies equal_copies_;
   FaultInjector injector_;
   // Null: not in this run.
   std::unique_ptr<TwinStory> twin_;

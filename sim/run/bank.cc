@@ -53,6 +53,8 @@ constexpr PlantedBug kBugs[] = {
     {"map-update-lost-version", "map updates have no gaps", 0},
     {"partial-write-merge-unlocked", "a partial block is merged under the range lock", 3},
     {"reign-not-checked", "a request of another reign is refused", 0},
+    {"scan-trusts-damaged-copy", "S7: only a copy that verifies is taken for another", 4},
+    {"scan-without-lock", "S7: copies are compared at rest, under the range lock", 0},
     {"sdc-error-does-not-stick", "the first error of a split request sticks", 0},
     {"sdc-fails-timeout-unfenced", "a timed-out write fails only after its fence", 208},
     {"sdc-stale-map-kept", "a client follows its map", 1},

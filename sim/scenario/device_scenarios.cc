@@ -31,6 +31,88 @@ void RottenBlocksAreReadFromTheOtherCopy(Stage& stage) {
   stage.ReadAndWait(0, 256 << 10);  // its own copy is good again
 }
 
+// Everything on the devices of both nodes is scanned once, from now on.
+void ScanEverything(Stage& stage) {
+  const auto passes = [](const proto::ClusterStatus& status) {
+    uint64_t finished = 0;
+    for (const proto::Device& device : status.devices()) {
+      finished += device.scan().last().finished_unix_ms() != 0 ? 1 : 0;
+    }
+    return finished;
+  };
+  const proto::ClusterStatus before = stage.cluster().last_status();
+  for (const proto::Device& device : before.devices()) {
+    proto::AdminRequest request;
+    request.mutable_device_scan()->set_device(std::to_string(device.id()));
+    request.mutable_device_scan()->set_bytes_per_second(64 << 20);
+    stage.cluster().Command(std::move(request));
+  }
+  const auto devices = static_cast<uint64_t>(before.devices_size());
+  stage.Expect(stage.cluster().WaitForStatus(
+                   stage.world().now() + Duration(seconds(30)).count(),
+                   [&](const proto::ClusterStatus& status) { return passes(status) == devices; }),
+               "every pass comes to its end");
+}
+
+uint64_t Unresolved(const proto::ClusterStatus& status) {
+  uint64_t count = 0;
+  for (const proto::Device& device : status.devices()) {
+    count += device.scan().last().extents_unresolved();
+  }
+  return count;
+}
+
+uint64_t Repaired(const proto::ClusterStatus& status) {
+  uint64_t count = 0;
+  for (const proto::Device& device : status.devices()) {
+    count += device.scan().last().blocks_repaired();
+  }
+  return count;
+}
+
+// One side is damaged where nobody looks, and the other side then dies.
+void ScanThenLose(Stage& stage, NodeIndex damaged, NodeIndex lost) {
+  for (uint64_t i = 0; i < 4; ++i) stage.WriteAndWait(i * kChunk, 256 << 10);
+  stage.Sleep(seconds(4));  // everything is in its place
+  Disk& disk = *stage.world().node(damaged).disks[1].disk;
+  disk.RotAll(stage.cluster().FirstDataByte());
+  stage.Expect(disk.rotten() > 0, "there is something to rot");
+  ScanEverything(stage);
+  stage.Expect(Repaired(stage.cluster().last_status()) >= 4 * 64, "it is found and made good");
+  stage.Expect(Unresolved(stage.cluster().last_status()) == 0, "all of it");
+  stage.world().Kill(lost);
+  stage.ReadEverything();
+}
+
+void ScanRepairsTheSecondary(Stage& stage) {
+  ScanThenLose(stage, stage.Secondary(), stage.Primary());
+}
+
+void ScanRepairsThePrimary(Stage& stage) {
+  ScanThenLose(stage, stage.Primary(), stage.Secondary());
+}
+
+void ScanRepairsBothSides(Stage& stage) {
+  for (uint64_t i = 0; i < 4; ++i) stage.WriteAndWait(i * kChunk, 256 << 10);
+  stage.Sleep(seconds(4));
+  const uint64_t first = stage.cluster().FirstDataByte();
+  // The second and the third block of the same extents.
+  bool rotten = true;
+  for (uint64_t i = 0; i < 8; ++i) {
+    const uint64_t extent = first + i * (64 << 10);
+    rotten = stage.world().node(stage.Primary()).disks[1].disk->Rot(extent + 4096) && rotten;
+    rotten = stage.world().node(stage.Secondary()).disks[1].disk->Rot(extent + 8192) && rotten;
+  }
+  stage.Expect(rotten, "there is something to rot");
+  ScanEverything(stage);
+  stage.Expect(Repaired(stage.cluster().last_status()) >= 8, "both sides are made good");
+  stage.Expect(Unresolved(stage.cluster().last_status()) == 0, "all of it");
+  const NodeIndex a = stage.Primary();
+  stage.world().Kill(stage.Secondary());
+  stage.ReadEverything();
+  stage.Expect(stage.Primary() == a, "the other side served");
+}
+
 void FullDevicesAnswerEnospc(Stage& stage) {
   const uint64_t epochs = stage.watch().epochs();
   uint64_t written = 0;
@@ -196,6 +278,13 @@ std::span<const Scenario> DeviceScenarios() {
        AnOutageGivesTheSpaceBack, SmallCluster(3)},
       {"s16h-promised-room", "room in a log that was promised is there, whatever fails",
        PromisedRoomIsThere, WithManySlices(SmallCluster(2, 4))},
+      {"s16i-scan-secondary", "damage of a second copy is found and made good before it is needed",
+       ScanRepairsTheSecondary, SmallCluster(2)},
+      {"s16j-scan-primary", "damage of cold data is found and made good from the second copy",
+       ScanRepairsThePrimary, SmallCluster(2)},
+      {"s16k-scan-both-sides",
+       "different blocks of one extent, damaged on both sides, are made good", ScanRepairsBothSides,
+       SmallCluster(2)},
       {"s49-failed-flush", "a device whose flush failed is never trusted again",
        FailedFlushFailsTheDevice, SmallCluster(3)},
   };
