@@ -12,6 +12,8 @@ namespace {
 
 constexpr Duration kRetryMin = std::chrono::seconds(1);
 constexpr Duration kRetryMax = std::chrono::seconds(30);
+// Between two looks at least; what is more is time in which this process did not run.
+constexpr Duration kLookMax = std::chrono::milliseconds(500);
 
 }  // namespace
 
@@ -93,6 +95,9 @@ void DeviceSet::OnOpened(Context& ctx, const DeviceOpenedEvent& event) {
   device->index = event.device;
   device->info = event.info;
   device->host_open = true;
+  const auto index = static_cast<size_t>(event.device);
+  if (index >= progress_.size()) progress_.resize(index + 1);
+  progress_[index] = Progress();
   StartStore(ctx, *device, /*format=*/false);
 }
 
@@ -180,8 +185,14 @@ void DeviceSet::OnRetryTimer(Context& ctx, uint32_t slot) {
 }
 
 void DeviceSet::OnDiskDone(Context& ctx, const DiskDoneEvent& event) {
+  if (const auto index = static_cast<size_t>(event.device); index < progress_.size()) {
+    Progress& progress = progress_[index];
+    progress.any = true;
+    if (progress.in_flight > 0) --progress.in_flight;
+  }
   for (auto& [id, device] : devices_) {
     if (!device.host_open || device.index != event.device || device.store == nullptr) continue;
+    if (event.status == DiskStatus::kDeviceGone) device.may_return = true;
     device.store->OnDiskDone(ctx.now, event, ctx.node.Out(ctx));
     return;
   }
@@ -200,6 +211,36 @@ void DeviceSet::FindFailures(Context& ctx) {
     device.error = device.store->error();
     ctx.Log(Severity::kError, absl::StrCat("device ", ToString(id), " ", device.config.path,
                                            " failed: ", device.error));
+    Close(ctx, device, Device::Phase::kFailed);
+  }
+}
+
+void DeviceSet::CountStarted(const Effects& effects) {
+  for (const DiskEffect& effect : effects.disk) {
+    const auto index = static_cast<size_t>(effect.device);
+    if (index < progress_.size()) ++progress_[index].in_flight;
+  }
+}
+
+void DeviceSet::FindHanging(Context& ctx) {
+  const Duration since = std::min<Duration>(ctx.now.boot - looked_at_, kLookMax);
+  looked_at_ = ctx.now.boot;
+  for (auto& [id, device] : devices_) {
+    if (!device.host_open) continue;
+    Progress& progress = progress_[static_cast<size_t>(device.index)];
+    const bool waits = progress.in_flight > 0 && !std::exchange(progress.any, false);
+    progress.silent = waits ? progress.silent + since : Duration();
+    if (progress.silent < ctx.node.options.device_timeout) continue;
+    std::string error =
+        absl::StrCat("it has completed nothing for ", gabion::ToString(progress.silent));
+    if (!device.up() && device.phase != Device::Phase::kClosing) {
+      BackOff(ctx, device, std::move(error));
+      continue;
+    }
+    ctx.Log(Severity::kError,
+            absl::StrCat("device ", ToString(id), " ", device.config.path, " failed: ", error));
+    device.error = std::move(error);
+    device.may_return = true;
     Close(ctx, device, Device::Phase::kFailed);
   }
 }
@@ -264,7 +305,7 @@ void DeviceSet::Report(const Device& device, proto::DeviceReport* report) {
       return;
     }
     case Device::Phase::kFailed:
-      report->set_state(proto::DEVICE_FAILED);
+      report->set_state(device.may_return ? proto::DEVICE_DOWN : proto::DEVICE_FAILED);
       return;
     case Device::Phase::kBackoff:
     case Device::Phase::kClosing:

@@ -6,7 +6,9 @@
 //      +------- kBackoff <---- kFormatting
 //
 // A device that was up and failed stays failed in this run: its slices were released for good
-// (R12).
+// (R12). After a write or flush error it is not trusted again, whoever opens it (S3). One that
+// vanished, or hangs (it has something to do and completes nothing for `device_timeout`), did not
+// lie: the next run may open it, and it may hold the only copy.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +48,8 @@ struct Device {
   DeviceInfo info;
   std::unique_ptr<store::Store> store;
   std::string error;
-  Duration retry_pause{};  // of the last retry; doubles
+  bool may_return = false;  // kFailed: only not there now
+  Duration retry_pause{};   // of the last retry; doubles
   DeviceCredits credits;
   uint32_t acting = 0;  // replicas with a role in their epoch
   Instant join_next{};  // throttle of joinings: no copy is read before
@@ -74,6 +77,10 @@ class DeviceSet {
   void OnDone(Context& ctx, const Op& op, store::DoneStatus status);
   // After a step: a store may have failed in any call.
   void FindFailures(Context& ctx);
+  // After a step: what it asks of devices.
+  void CountStarted(const Effects& effects);
+  // At the pace of heartbeats. Time in which this process stood still does not count.
+  void FindHanging(Context& ctx);
 
   // Clean stop: closes all stores. True when nothing is left to wait for.
   void CloseAll(Context& ctx);
@@ -93,7 +100,16 @@ class DeviceSet {
   Device* FindSlot(uint32_t slot);
   static void Report(const Device& device, proto::DeviceReport* report);
 
+  // Of what the host has open, by DeviceIndex.
+  struct Progress {
+    uint32_t in_flight = 0;
+    bool any = false;  // since the last look
+    Duration silent{};
+  };
+
   absl::btree_map<DeviceId, Device> devices_;
+  std::vector<Progress> progress_;
+  Instant looked_at_{};
   uint32_t next_slot_ = 1;
 };
 

@@ -108,6 +108,7 @@ Cluster::Cluster(World* world, const ClusterOptions& options)
     sds.addresses = {AddressOf(next)};
     sds.state_lock = state_lock;
     sds.log_bytes = options_.log_bytes;
+    sds.device_timeout = options_.device_timeout;
     sds.entropy = next;
     // Another number for each run of each process.
     const NodeIndex node =
