@@ -18,6 +18,8 @@ constexpr DiskTag kTrialTags = DiskTag{0xffff} << 48;
 constexpr DiskTag kEraseTag = kTrialTags + (1 << 16);
 // Without it a device is no store's (docs/store-format.md).
 constexpr uint32_t kHeadBytes = 1 << 20;
+// Between two looks at least; what is more is time in which this process did not run.
+constexpr Duration kLookMax = std::chrono::milliseconds(500);
 
 }  // namespace
 
@@ -116,6 +118,9 @@ void DeviceSet::OnOpened(Context& ctx, const DeviceOpenedEvent& event) {
   device->info = event.info;
   device->content = event.content;
   device->host_open = true;
+  const auto index = static_cast<size_t>(event.device);
+  if (index >= progress_.size()) progress_.resize(index + 1);
+  progress_[index] = Progress();
   StartStore(ctx, *device, /*format=*/false);
 }
 
@@ -293,8 +298,14 @@ void DeviceSet::OnScanOrder(Context& ctx, const proto::ScanOrder& order) {
 }
 
 void DeviceSet::OnDiskDone(Context& ctx, const DiskDoneEvent& event) {
+  if (const auto index = static_cast<size_t>(event.device); index < progress_.size()) {
+    Progress& progress = progress_[index];
+    progress.any = true;
+    if (progress.in_flight > 0) --progress.in_flight;
+  }
   for (auto& [id, device] : devices_) {
     if (!device.host_open || device.index != event.device) continue;
+    if (event.status == DiskStatus::kDeviceGone) device.may_return = true;
     if (device.trial != nullptr) {
       OnTrialDiskDone(ctx, device, event);
       return;
@@ -318,6 +329,36 @@ void DeviceSet::FindFailures(Context& ctx) {
     device.error = device.store->error();
     ctx.Log(Severity::kError, absl::StrCat("device ", ToString(id), " ", device.config.path,
                                            " failed: ", device.error));
+    Close(ctx, device, Device::Phase::kFailed);
+  }
+}
+
+void DeviceSet::CountStarted(const Effects& effects) {
+  for (const DiskEffect& effect : effects.disk) {
+    const auto index = static_cast<size_t>(effect.device);
+    if (index < progress_.size()) ++progress_[index].in_flight;
+  }
+}
+
+void DeviceSet::FindHanging(Context& ctx) {
+  const Duration since = std::min<Duration>(ctx.now.boot - looked_at_, kLookMax);
+  looked_at_ = ctx.now.boot;
+  for (auto& [id, device] : devices_) {
+    if (!device.host_open) continue;
+    Progress& progress = progress_[static_cast<size_t>(device.index)];
+    const bool waits = progress.in_flight > 0 && !std::exchange(progress.any, false);
+    progress.silent = waits ? progress.silent + since : Duration();
+    if (progress.silent < ctx.node.options.device_timeout) continue;
+    std::string error =
+        absl::StrCat("it has completed nothing for ", gabion::ToString(progress.silent));
+    if (!device.up() && device.phase != Device::Phase::kClosing) {
+      BackOff(ctx, device, std::move(error));
+      continue;
+    }
+    ctx.Log(Severity::kError,
+            absl::StrCat("device ", ToString(id), " ", device.config.path, " failed: ", error));
+    device.error = std::move(error);
+    device.may_return = true;
     Close(ctx, device, Device::Phase::kFailed);
   }
 }
@@ -396,7 +437,7 @@ void DeviceSet::Report(const Device& device, proto::DeviceReport* report) {
       report->set_size_bytes(device.info.size_bytes);
       return;
     case Device::Phase::kFailed:
-      report->set_state(proto::DEVICE_FAILED);
+      report->set_state(device.may_return ? proto::DEVICE_DOWN : proto::DEVICE_FAILED);
       return;
     case Device::Phase::kBackoff:
     case Device::Phase::kClosing:

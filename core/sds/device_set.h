@@ -6,7 +6,11 @@
 //      +------- kBackoff <- kFormatting --> kTesting --> kTested
 //
 // A device that was up and failed stays failed in this run: its slices were released for good
-// (R12). A device that is to be tested when it is added is formatted (which refuses what holds
+// (R12). After a write or flush error it is not trusted again, whoever opens it (S3). One that
+// vanished, or hangs (it has something to do and completes nothing for `device_timeout`), did not
+// lie: the next run may open it, and it may hold the only copy.
+//
+// A device that is to be tested when it is added is formatted (which refuses what holds
 // foreign data), closed, tested without its store, and opened again; or, when only the test was
 // wanted, erased. Only a device that the MDM has never seen up, and that holds no replica, is
 // tested.
@@ -58,7 +62,8 @@ struct Device {
   std::unique_ptr<DeviceTrial> trial;
   std::optional<TrialFigures> figures;  // of a finished trial in this run
   std::string error;
-  Duration retry_pause{};  // of the last retry; doubles
+  bool may_return = false;  // kFailed: only not there now
+  Duration retry_pause{};   // of the last retry; doubles
   DeviceCredits credits;
   uint32_t acting = 0;  // replicas with a role in their epoch
   Instant join_next{};  // throttle of joinings: no copy is read before
@@ -94,6 +99,10 @@ class DeviceSet {
   void OnDone(Context& ctx, const Op& op, store::DoneStatus status);
   // After a step: a store may have failed in any call.
   void FindFailures(Context& ctx);
+  // After a step: what it asks of devices.
+  void CountStarted(const Effects& effects);
+  // At the pace of heartbeats. Time in which this process stood still does not count.
+  void FindHanging(Context& ctx);
 
   // Clean stop: closes all stores. True when nothing is left to wait for.
   void CloseAll(Context& ctx);
@@ -117,7 +126,16 @@ class DeviceSet {
   Device* FindSlot(uint32_t slot);
   static void Report(const Device& device, proto::DeviceReport* report);
 
+  // Of what the host has open, by DeviceIndex.
+  struct Progress {
+    uint32_t in_flight = 0;
+    bool any = false;  // since the last look
+    Duration silent{};
+  };
+
   absl::btree_map<DeviceId, Device> devices_;
+  std::vector<Progress> progress_;
+  Instant looked_at_{};
   uint32_t next_slot_ = 1;
 };
 

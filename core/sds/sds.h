@@ -23,6 +23,8 @@ struct Options {
   uint32_t requests_max = 1024;  // client requests in this process, waiting ones included
   uint32_t connections_max = 4096;
   Duration unreachable = std::chrono::milliseconds(500);  // peer silent: report MEMBER_NEEDED
+  // A device that completes nothing for so long, with something to do, has failed.
+  Duration device_timeout = std::chrono::seconds(30);
   uint64_t log_bytes = 0;                       // of devices that it formats; 0: the store decides
   uint64_t join_bytes_per_second = 200u << 20;  // throttle of a joining, per device
   // The scanner (S7): a pass of each device begins so often by itself; 0: never.

@@ -31,6 +31,7 @@ void SdsRole::Step(const Now& now, const Event& event, Effects& effects) {
   Context ctx{now, effects, node_};
   std::visit([&](const auto& alternative) { On(ctx, alternative); }, event);
   Settle(ctx);
+  node_.devices.CountStarted(effects);
 }
 
 // ---- Events
@@ -112,6 +113,7 @@ void SdsRole::On(Context& ctx, const TimerEvent& event) {
     case TimerKind::kHeartbeat:
       node_.MarkPrimariesDirty();  // silence is looked for at this pace
       node_.RefillCredits(ctx);
+      node_.devices.FindHanging(ctx);
       return node_.registration.OnHeartbeatTimer(ctx);
     case TimerKind::kLease:
       if (!node_.lease.Valid(ctx.now)) node_.RefuseUnadmitted(ctx, wire::Status::kNoLease);

@@ -138,7 +138,8 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
       phase_ = Phase::kFlushing;
       ++in_flight_;
       if (PLANTED_BUG("S8-superblock-before-flush")) {
-        effects.Read(options_.device, 0, {}, tag);
+        const Slice instead = options_.pool->Allocate(kBlockBytes);
+        effects.Read(options_.device, 0, std::span(&instead, 1), tag);
         return true;
       }
       effects.Flush(options_.device, tag);

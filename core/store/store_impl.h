@@ -77,7 +77,8 @@ class StoreImpl {
     return phase_ == State::kOpen || (recovery_ != nullptr && recovery_->marked());
   }
   DeviceId device() const { return identity_.device; }
-  uint64_t append_room() const { return log_.append_room(); }
+  // Before it is open nobody knows how large the log is.
+  uint64_t append_room() const { return phase_ == State::kOpen ? log_.append_room() : 0; }
   uint64_t log_position() const { return log_.durable_position(); }
   Counters counters() const { return counters_; }
   const Geometry& geometry() const { return geometry_; }

@@ -45,6 +45,13 @@ TEST_F(StoreTest, KeepsWhatWasWrittenOverARestart) {
   test_.store().CheckInvariants(true);
 }
 
+TEST_F(StoreTest, WhatIsNotOpenYetHasRoomForNothing) {
+  EXPECT_EQ(test_.store().append_room(), 0u);
+  EXPECT_EQ(test_.store().capacity().log_bytes, 0u);
+  FormatAndStart();
+  EXPECT_GT(test_.store().append_room(), 0u);
+}
+
 TEST_F(StoreTest, DestagesCommittedEntriesWhenIdle) {
   FormatAndStart();
   test_.Await(test_.Append(kSlice, test_.Write(Entry(1, 1), 3, 10, 10), 100));

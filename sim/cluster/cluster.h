@@ -32,6 +32,7 @@ struct ClusterOptions {
   uint32_t drift_ppm_max = 0;  // clocks drift by up to this, pairs at opposite ends
   Duration wall_offset_max{0};
   Duration io_timeout{0};
+  Duration device_timeout = std::chrono::seconds(5);  // of the SDSs
   std::vector<int64_t> drift_ppm;  // of the MDM, then of each SDS; draws decide where it is short
   // One more node, not started: another process with the name of the first SDS.
   bool twin = false;
@@ -58,6 +59,7 @@ class Cluster {
   const proto::ClusterStatus& last_status() const { return last_status_; }
 
   World& world() { return *world_; }
+  const World& world() const { return *world_; }
   Workload& workload() { return workload_; }
   const ClusterOptions& options() const { return options_; }
   NodeIndex mdm() const { return mdm_; }

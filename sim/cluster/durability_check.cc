@@ -51,8 +51,9 @@ class Check {
       if (node >= cluster_.world().node_count()) break;
       for (const Node::NamedDisk& disk : cluster_.world().node(node).disks) {
         if (disk.path != device.path()) continue;
-        auto reader =
-            std::make_unique<ReplicaReader>(disk.disk->durable(), disk.disk->info(), &pool_);
+        DeviceInfo info = disk.disk->info();
+        info.size_bytes = disk.disk->true_size_bytes();  // whatever it shows just now
+        auto reader = std::make_unique<ReplicaReader>(disk.disk->durable(), info, &pool_);
         const std::string wrong = reader->Open({.cluster = ClusterId(status.cluster()),
                                                 .sds = SdsId(device.sds()),
                                                 .device = DeviceId(device_id)});

@@ -6,6 +6,7 @@
 
 #include "core/base/check.h"
 #include "sim/cluster/access_story.h"
+#include "sim/cluster/atlas.h"
 #include "sim/cluster/config_watch.h"
 #include "sim/cluster/durability_check.h"
 #include "sim/cluster/equal_copies.h"
@@ -29,6 +30,8 @@ constexpr Duration kCompletionMax = seconds(30);
 constexpr Duration kRedundancyMax = seconds(90);
 // And devices that are to be removed are empty and gone within this.
 constexpr Duration kRemovalMax = seconds(90);
+// Over budget: how long everything is read, before and after the last power cut.
+constexpr Duration kReadMax = seconds(30);
 
 ClusterOptions DrawCluster(Choices& choices, const FaultPlan& faults) {
   const Stream stream = choices.Open(StreamKind::kPlan, 0);
@@ -55,8 +58,10 @@ ClusterOptions DrawCluster(Choices& choices, const FaultPlan& faults) {
   options.client.hot_percent =
       choices.Below(stream, Site::kShape, 3) == 2 ? 80 : 15;  // clients that meet often
   options.client.small_sectors = choices.Below(stream, Site::kShape, 4) != 0;
-  // Without faults the bound on fail-over is judged, and a time-out would hide it.
-  if (choices.Below(stream, Site::kShape, 4) == 3 && faults.any) {
+  // Without faults the bound on fail-over is judged, and a time-out would hide it. Over budget the
+  // reader of everything must get on.
+  const bool times_out = choices.Below(stream, Site::kShape, 4) == 3;
+  if ((times_out && faults.any) || faults.over_budget) {
     options.io_timeout = milliseconds(choices.Range(stream, Site::kShape, 300, 4'000));
   }
   options.client.large = choices.Below(stream, Site::kShape, 4) == 3;
@@ -89,29 +94,29 @@ class Simulation {
   Simulation(const RunOptions& options, PageArena* arena)
       : options_(options),
         choices_(MakeChoices(options)),
-        plan_(DrawFaultPlan(choices_)),
+        plan_(DrawFaultPlan(choices_, options.over_budget)),
         world_(DrawWorld(), &choices_, arena),
         cluster_(&world_, DrawCluster(choices_, plan_)),
         watch_(cluster_.mdm()),
         single_primary_(&world_, WithTwin(cluster_)),
         equal_copies_(&world_, WithTwin(cluster_)),
-        injector_(&world_, plan_,
-                  {.mdms = {cluster_.mdm()},
-                   .sdss = cluster_.sds(),
-                   .sdcs = cluster_.sdc(),
-                   .rot_from_bytes = cluster_.FirstDataByte()}) {
+        atlas_(&cluster_, &watch_),
+        injector_(&world_, plan_, MakeTargets()) {
     world_.TraceTo(options.tracer);
     world_.Observe(&watch_);
     world_.Observe(&single_primary_);
-    world_.Observe(&equal_copies_);
+  // Over budget a device may come back with an older content, whose checksums match.
+    if (!options.over_budget) world_.Observe(&equal_copies_);
     if (cluster_.options().twin) {
       twin_ = std::make_unique<TwinStory>(&cluster_, &watch_, &injector_);
     }
+    if (options.over_budget) return;
     if (!plan_.any) {
       kill_ = std::make_unique<KillStory>(&cluster_, &injector_);
     } else if (choices_.Below(choices_.Open(StreamKind::kPlan, 6), Site::kShape, 4) == 3) {
       access_ = std::make_unique<AccessStory>(&cluster_);
-    } else if (choices_.Below(choices_.Open(StreamKind::kPlan, 8), Site::kShape, 3) == 2) {
+    } else if (choices_.Below(choices_.Open(StreamKind::kPlan, 8), Site::kShape, 3) == 2 &&
+               !MayLose(plan_)) {
       removal_ = std::make_unique<RemovalStory>(&cluster_);
     }
   }
@@ -147,6 +152,18 @@ class Simulation {
     return nodes;
   }
 
+  FaultInjector::Targets MakeTargets() {
+    FaultInjector::Targets targets{.mdms = {cluster_.mdm()},
+                                   .sdss = cluster_.sds(),
+                                   .sdcs = cluster_.sdc(),
+                                   .rot_from_bytes = cluster_.FirstDataByte()};
+    if (options_.over_budget) return targets;
+    // With a twin about, nobody can say which process counts.
+    const bool may = !cluster_.options().twin;
+    targets.may_lose = [this, may](NodeIndex) { return may && atlas_.AllIsWell(); };
+    return targets;
+  }
+
   World::Options DrawWorld() {
     const Stream stream = choices_.Open(StreamKind::kPlan, 3);
     World::Options world;
@@ -164,6 +181,7 @@ class Simulation {
       return;
     }
     const TrueTime end = world_.now() + options_.load.count();
+    if (options_.over_budget) return OverBudget(end);
     CheckDurabilityAtSomeInstants(end);
     CheckDurabilityAtSomePromotions();
     if (twin_ != nullptr && plan_.enabled[Fault::kPause]) {
@@ -177,7 +195,7 @@ class Simulation {
     if (access_ != nullptr) access_->Run(end);
     if (kill_ != nullptr) kill_->Run(end);
     if (removal_ != nullptr) removal_->Run(end);
-    if (plan_.enabled[Fault::kRot]) cluster_.workload().AllowIoErrors();
+    if (MayDamage(plan_)) cluster_.workload().AllowIoErrors();
     injector_.Run(end);
     cluster_.workload().Run(end);
     world_.RunUntil(end);
@@ -198,6 +216,30 @@ class Simulation {
     for (const NodeIndex node : WithTwin(cluster_)) world_.PowerCut(node);
     world_.PowerCut(cluster_.mdm());
     (void)Recover("after the power cut", true);
+  }
+
+  // Whatever is read is right. Nothing need come about.
+  void OverBudget(TrueTime end) {
+    Workload& workload = cluster_.workload();
+    workload.AllowAnyError();
+    injector_.Run(end);
+    workload.Run(end);
+    world_.RunUntil(end);
+    Trace("==== the faults are over; damage stays");
+    injector_.HealAll();
+    ReadWhatIsThere();
+    Trace("==== power cut of everybody");
+    for (const NodeIndex node : cluster_.sds()) world_.PowerCut(node);
+    world_.PowerCut(cluster_.mdm());
+    ReadWhatIsThere();
+  }
+
+  void ReadWhatIsThere() {
+    const TrueTime end = world_.now() + kReadMax.count();
+    const NodeIndex reader = cluster_.sdc()[0];
+    if (!world_.RunUntil(end, [&] { return world_.Running(reader); })) return;
+    cluster_.workload().ReadAll(0);
+    world_.RunUntil(end);
   }
 
   // Liveness and convergence, then everything is read.
@@ -248,6 +290,7 @@ class Simulation {
   void CheckCopies(bool identical, std::optional<uint64_t> only = std::nullopt) {
     // An image of an SDS counts as a copy before it has fetched what it lacks.
     if (!identical && twin_ != nullptr && twin_->happened()) return;
+    if (!identical && injector_.disks_unsure()) return;
     const DurabilityResult result = CheckDurability(cluster_, watch_, identical, only);
     if (!result.wrong.empty()) world_.Fail(identical ? "convergence" : "durability", result.wrong);
   }
@@ -282,6 +325,7 @@ class Simulation {
   ConfigWatch watch_;
   SinglePrimary single_primary_;
   EqualCopies equal_copies_;
+  Atlas atlas_;
   FaultInjector injector_;
   // Null: not in this run.
   std::unique_ptr<TwinStory> twin_;

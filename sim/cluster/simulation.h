@@ -1,5 +1,8 @@
 // One run: a cluster drawn from the seed, faults and load together, then healing, and all checks.
 //
+// Over budget any number of disks may be damaged, for good: the run checks only that nothing lies.
+// What reads return is what may be there, or they fail, or wait.
+//
 //   set-up (no faults) -> load under faults -> healed: all I/O completes, all slices are mirrored,
 //   everything reads back, nothing moves any more -> power cut of everybody -> the same again
 #pragma once
@@ -18,6 +21,7 @@ namespace gabion::sim {
 struct RunOptions {
   uint64_t seed = 1;
   Duration load = std::chrono::seconds(60);
+  bool over_budget = false;
   const Tape* tape = nullptr;  // drives the run instead of the seed
   bool record = false;         // keep the tape in the report
   bool dump_state = false;     // keep what the roles say at the end, failed or not

@@ -336,7 +336,11 @@ void Workload::Finish(uint32_t client, UserTag tag, const UserReplyEffect& reply
   if (request.done) request.done(reply.error, reply.payload);
   const std::string name =
       "request " + std::to_string(tag) + " of client " + std::to_string(client);
-  if (reply.error != 0) return FinishFailed(c, request, reply.error, name);
+  if (reply.error != 0) {
+    FinishFailed(c, request, reply.error, name);
+    if (request.of_read_all && c.reading_all) ContinueReadAll(client);
+    return;
+  }
   // A flush asks nobody: what is acknowledged is durable.
   if (request.start > c.access[request.volume].fenced_at && request.op != UserOp::kFlush) {
     world_->Fail("fencing", name + " succeeded, although its volume was not mapped to it any more");
@@ -387,7 +391,8 @@ void Workload::Finish(uint32_t client, UserTag tag, const UserReplyEffect& reply
 void Workload::FinishFailed(Client& client, const Request& request, int error,
                             const std::string& name) {
   // A client that stops does not read on.
-  if (request.of_read_all) client.reading_all = false;
+  const bool read_on = allow_any_error_ && client.reading_all && error != ESHUTDOWN;
+  if (request.of_read_all && !read_on) client.reading_all = false;
   const bool is_write = request.stamp != 0;
   // Refused at the door.
   if (error == EBUSY) return;
@@ -405,7 +410,7 @@ void Workload::FinishFailed(Client& client, const Request& request, int error,
     ++stats_.no_space;
   } else if (error == EIO && !in_time && now <= time_outs_until_) {
     ++stats_.timed_out;
-  } else if (error == EIO && allow_io_errors_) {
+  } else if (allow_any_error_ || (error == EIO && allow_io_errors_)) {
     ++stats_.io_errors;
   } else if (request.start > client.access[request.volume].may_fail_until && !request.done) {
     world_->Fail("io-error", name + " failed with errno " + std::to_string(error));

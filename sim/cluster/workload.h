@@ -71,6 +71,8 @@ class Workload : public Observer {
   void OnMapped(uint32_t client, uint32_t volume);
   // So is EIO: a block may be rotten on the only copy that is there.
   void AllowIoErrors() { allow_io_errors_ = true; }
+  // Over budget: so is every error, and ReadAll goes on behind one.
+  void AllowAnyError() { allow_any_error_ = true; }
 
   size_t volume_count() const { return volumes_.size(); }
   VolumeId volume_id(uint32_t volume) const { return volumes_[volume].id; }
@@ -149,6 +151,7 @@ class Workload : public Observer {
   bool allow_no_space_ = false;
   TrueTime time_outs_until_ = kForever;
   bool allow_io_errors_ = false;
+  bool allow_any_error_ = false;
   bool read_all_complete_ = false;
   Stats stats_;
 };

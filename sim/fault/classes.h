@@ -36,16 +36,40 @@ enum class Fault : uint8_t {
   // Clocks.
   kClockDrift,
   kWallOffset,
+  // More of disks. A disk that damages, lies or breaks is one of one server's (injector.h).
+  kGarbage,         // what a crash tore holds garbage in some sectors, neither old nor new
+  kUnacknowledged,  // a write in flight at a crash is all there, and nobody was told
+  kLatent,          // a page cannot be read until it is written again
+  kMisread,         // a read brings the bytes of another place
+  kMiswrite,        // a page lands in another place
+  kPhantom,         // a write is acknowledged, and the old bytes stay
+  kStaleRead,       // a read brings what the place held before
+  kWriteError,      // a write fails, perhaps in part done
+  kFlushError,      // a flush fails; what it was to keep is dropped, and the next one succeeds
+  kStuck,           // nothing completes for a while
+  kFull,            // places that hold nothing take no writes
+  kReadOnly,        // no writes at all
+  kVanish,          // gone for a while
+  kSizeChange,      // shows another size after the next start
+  kSwapped,         // has changed places with another server's
+  kWiped,           // another, empty disk is in its place
+  kRolledBack,      // holds what it held a while ago
   kCount,
 };
+
+// From here on classes have draws of their own in a plan.
+inline constexpr Fault kFirstOfDisks = Fault::kGarbage;
 
 inline constexpr size_t kFaultCount = static_cast<size_t>(Fault::kCount);
 
 inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
-    "drop",      "delay-tail", "reset",         "half-open",      "refuse",     "clog",
-    "cut-1way",  "cut-2way",   "isolate",       "split",          "kill",       "power-cut",
-    "power-all", "pause",      "clean-restart", "unflushed-lost", "torn-write", "reorder",
-    "slow-disk", "rot",        "drift",         "wall-offset",
+    "drop",        "delay-tail", "reset",         "half-open",      "refuse",     "clog",
+    "cut-1way",    "cut-2way",   "isolate",       "split",          "kill",       "power-cut",
+    "power-all",   "pause",      "clean-restart", "unflushed-lost", "torn-write", "reorder",
+    "slow-disk",   "rot",        "drift",         "wall-offset",    "garbage",    "unacknowledged",
+    "latent",      "misread",    "miswrite",      "phantom",        "stale-read", "write-error",
+    "flush-error", "stuck",      "full",          "read-only",      "vanish",     "size-change",
+    "swapped",     "wiped",      "rolled-back",
 };
 
 inline std::string_view NameOf(Fault fault) { return kFaultNames[static_cast<size_t>(fault)]; }
@@ -65,6 +89,8 @@ struct WorldFaults {
   bool reorder_disk = false;  // Fault::kReorder
   bool lose_unflushed = true;
   bool tear_writes = true;
+  bool complete_unacknowledged = true;  // Fault::kUnacknowledged
+  bool leave_garbage = false;           // Fault::kGarbage
 };
 
 }  // namespace gabion::sim

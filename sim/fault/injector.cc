@@ -14,9 +14,12 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr Fault kScheduled[] = {
-    Fault::kClog,  Fault::kCutOneWay,    Fault::kCutTwoWay, Fault::kIsolate,
-    Fault::kSplit, Fault::kKill,         Fault::kPowerCut,  Fault::kPowerCutAll,
-    Fault::kPause, Fault::kCleanRestart, Fault::kSlowDisk,  Fault::kRot,
+    Fault::kClog,    Fault::kCutOneWay,    Fault::kCutTwoWay,  Fault::kIsolate,
+    Fault::kSplit,   Fault::kKill,         Fault::kPowerCut,   Fault::kPowerCutAll,
+    Fault::kPause,   Fault::kCleanRestart, Fault::kSlowDisk,   Fault::kRot,
+    Fault::kLatent,  Fault::kWriteError,   Fault::kFlushError, Fault::kStuck,
+    Fault::kFull,    Fault::kReadOnly,     Fault::kVanish,     Fault::kSizeChange,
+    Fault::kSwapped, Fault::kWiped,        Fault::kRolledBack,
 };
 
 // Steps of the protocol that are worth an interruption.
@@ -50,22 +53,58 @@ Duration Mean(Fault fault, Choices& choices, Stream stream) {
     case Fault::kSlowDisk:
       return seconds(choices.Range(stream, Site::kRate, 3, 30));
     case Fault::kRot:
+    case Fault::kLatent:
       return seconds(choices.Range(stream, Site::kRate, 1, 10));
+    case Fault::kRolledBack:  // the first time only an image is taken
+      return seconds(choices.Range(stream, Site::kRate, 4, 15));
     default:
       return seconds(choices.Range(stream, Site::kRate, 10, 60));
   }
 }
 
+// Streams of their own: a class more leaves what the others draw as it was.
+void DrawDiskFaults(Choices& choices, FaultPlan& plan) {
+  const Stream stream = choices.Open(StreamKind::kPlan, 10);
+  const bool breaks = choices.Below(stream, Site::kSwarm, 4) == 3 || plan.over_budget;
+  for (size_t i = static_cast<size_t>(kFirstOfDisks); i < kFaultCount; ++i) {
+    const auto fault = static_cast<Fault>(i);
+    const bool of_crash = fault == Fault::kGarbage || fault == Fault::kUnacknowledged;
+    plan.enabled[fault] = choices.Chance(stream, Site::kSwarm, 1, 2) && (breaks || of_crash);
+    plan.mean[fault] = Mean(fault, choices, stream);
+    const auto rate = static_cast<uint32_t>(choices.Range(stream, Site::kRate, 2'000, 100'000));
+    if (plan.enabled[fault]) plan.world.per_million[fault] = rate;
+  }
+  // Nobody can tell an older content of a whole device from the truth, once its twin is gone, too.
+  if (plan.over_budget) plan.enabled[Fault::kRolledBack] = false;
+  plan.world.leave_garbage = plan.enabled[Fault::kGarbage];
+  plan.world.complete_unacknowledged = plan.enabled[Fault::kUnacknowledged];
+}
+
 }  // namespace
 
-FaultPlan DrawFaultPlan(Choices& choices) {
+bool MayLose(const FaultPlan& plan) {
+  constexpr Fault kLoses[] = {Fault::kWriteError, Fault::kFlushError, Fault::kFull,
+                              Fault::kReadOnly,   Fault::kWiped,      Fault::kRolledBack};
+  return std::any_of(std::begin(kLoses), std::end(kLoses),
+                     [&plan](Fault fault) { return plan.enabled[fault]; });
+}
+
+bool MayDamage(const FaultPlan& plan) {
+  constexpr Fault kDamages[] = {Fault::kRot,      Fault::kLatent,  Fault::kMisread,
+                                Fault::kMiswrite, Fault::kPhantom, Fault::kStaleRead};
+  return std::any_of(std::begin(kDamages), std::end(kDamages),
+                     [&plan](Fault fault) { return plan.enabled[fault]; });
+}
+
+FaultPlan DrawFaultPlan(Choices& choices, bool over_budget) {
   FaultPlan plan;
+  plan.over_budget = over_budget;
   const Stream stream = choices.Open(StreamKind::kPlan, 2);
   // 0: a run without faults.
   const uint64_t swarm = choices.Below(stream, Site::kSwarm, 20);
   if (swarm == 0) return plan;
   plan.any = true;
-  for (size_t i = 0; i < kFaultCount; ++i) {
+  for (size_t i = 0; i < static_cast<size_t>(kFirstOfDisks); ++i) {
     const auto fault = static_cast<Fault>(i);
     plan.enabled[fault] = choices.Chance(stream, Site::kSwarm, 1, 2);
     plan.mean[fault] = Mean(fault, choices, stream);
@@ -100,6 +139,7 @@ FaultPlan DrawFaultPlan(Choices& choices) {
     plan.drift_ppm_max = static_cast<uint32_t>(choices.Range(stream, Site::kRate, 1, 3) * 3'300);
   }
   if (plan.enabled[Fault::kWallOffset]) plan.wall_offset_max = std::chrono::hours(24);
+  DrawDiskFaults(choices, plan);
   return plan;
 }
 
@@ -127,6 +167,7 @@ void FaultInjector::Run(TrueTime end) {
   end_ = end;
   healed_ = false;
   world_->faults() = plan_.world;
+  StartLies();
   for (const Fault fault : kScheduled) {
     if (plan_.enabled[fault]) Schedule(fault);
   }
@@ -383,15 +424,20 @@ void FaultInjector::Happen(Fault fault) {
       disk.SlowDown(world_->now() + length.count(), extra);
       return;
     }
-    case Fault::kRot: {
-      // Always of the same server, so that no block rots on both copies.
-      const NodeIndex victim = targets_.sdss.back();
-      std::vector<Node::NamedDisk>& disks = world_->node(victim).disks;
-      const size_t first = disks.size() > 1 ? 1 : 0;  // data, if there is any
-      const size_t chosen = first + choices.Below(stream, Site::kFaultWhat, disks.size() - first);
-      disks[chosen].disk->Rot(targets_.rot_from_bytes);
+    case Fault::kRot:
+    case Fault::kLatent:
+    case Fault::kWriteError:
+    case Fault::kFlushError:
+    case Fault::kStuck:
+    case Fault::kFull:
+    case Fault::kReadOnly:
+    case Fault::kVanish:
+    case Fault::kSizeChange:
+    case Fault::kSwapped:
+    case Fault::kWiped:
+    case Fault::kRolledBack:
+      HappenToDisk(fault, stream);
       return;
-    }
     case Fault::kCutOneWay:
     case Fault::kCutTwoWay:
     case Fault::kIsolate:
@@ -408,6 +454,12 @@ void FaultInjector::Happen(Fault fault) {
     case Fault::kReorder:
     case Fault::kClockDrift:
     case Fault::kWallOffset:
+    case Fault::kGarbage:
+    case Fault::kUnacknowledged:
+    case Fault::kMisread:
+    case Fault::kMiswrite:
+    case Fault::kPhantom:
+    case Fault::kStaleRead:
     case Fault::kCount:
       break;
   }
@@ -436,13 +488,13 @@ void FaultInjector::HealAll() {
   for (const auto& pairs : cuts) {
     for (const auto& [from, to] : pairs) world_->Heal(from, to);
   }
+  HealDisks();
   for (const NodeIndex node : Everybody()) {
     world_->node(node).crash_countdown = 0;
     world_->node(node).countdown_when_dirty = 0;
     world_->Resume(node);
     for (Node::NamedDisk& disk : world_->node(node).disks) {
       disk.disk->SlowDown(0, Duration(0));
-      disk.disk->HealRot();
     }
     if (!kept_down_[node]) world_->Start(node);
   }

@@ -1,10 +1,17 @@
 // Draws which fault classes are on in a run and how strong (swarm), makes them happen to a world,
 // and takes everything back at the end. It keeps runs in budget: disks lose only what a power cut
 // may take, clocks stay within the bound that leases assume, and whatever is broken heals.
+//
+// The fault atlas of disks: those of one server alone (the last one) damage, lie, and fail, so
+// every other copy is well. What is damaged there reads well again when the faults are over
+// (before, it may have been the only copy). A disk loses its content only while all else rests and
+// every replica on it has an in-sync twin (Targets::may_lose), once or twice in a run. Over budget
+// any disk may be hit, at any time, and stays damaged.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,10 +35,17 @@ struct FaultPlan {
   WorldFaults world;
   uint32_t drift_ppm_max = 0;
   Duration wall_offset_max{0};
+  bool over_budget = false;
 };
 
-// `choices` decide; half of the classes are on in a run, in every tenth none.
-FaultPlan DrawFaultPlan(Choices& choices);
+// `choices` decide; half of the classes are on in a run, in every twentieth none. Classes of disks
+// that damage, lie or break are on in a quarter of the runs, half of them each; over budget always.
+FaultPlan DrawFaultPlan(Choices& choices, bool over_budget);
+
+// Whether disks may be lost.
+bool MayLose(const FaultPlan& plan);
+// Whether reads and partial writes may meet bytes that are lost, or lost for now.
+bool MayDamage(const FaultPlan& plan);
 
 class FaultInjector : public Observer {
  public:
@@ -39,9 +53,11 @@ class FaultInjector : public Observer {
     std::vector<NodeIndex> mdms;
     std::vector<NodeIndex> sdss;
     std::vector<NodeIndex> sdcs;
-    // Where the data begins on a disk: what lies below is never rotten (a damaged log is another
-    // story, and both copies of a superblock are out of budget).
+    // Where the data begins on a disk: what lies below is damaged over budget only (a damaged log
+    // makes all replicas on it void, and both copies of a superblock the device).
     uint64_t rot_from_bytes = 0;
+    // Whether a disk of this server may be lost now. Null: always.
+    std::function<bool(NodeIndex)> may_lose{};
   };
 
   FaultInjector(World* world, const FaultPlan& plan, Targets targets);
@@ -58,6 +74,10 @@ class FaultInjector : public Observer {
   void Quiet(Duration length) { quiet_until_ = world_->now() + length.count(); }
 
   uint64_t kills() const { return kills_; }
+
+  // A disk is not where the cluster believes it to be, or has lost its content and the copies are
+  // not there again: its bytes prove nothing.
+  bool disks_unsure() const { return swapped_.has_value() || loss_ != Loss::kNo; }
 
   void OnStopped(NodeIndex node) override;
   void OnSend(NodeIndex from, NodeIndex to, const wire::Message& message) override;
@@ -77,6 +97,31 @@ class FaultInjector : public Observer {
   void Partition(Fault fault, Stream stream);
   bool Idle() const { return healed_ || world_->now() < quiet_until_; }
   std::vector<NodeIndex> Everybody() const;
+
+  // device_faults.cc
+  //   kNo -> kCalming (all is well for a while) -> kArmed (it shows) -> kCopying -> kNo
+  enum class Loss : uint8_t { kNo, kCalming, kArmed, kCopying };
+  struct Swapped {
+    NodeIndex a = 0;
+    NodeIndex b = 0;
+  };
+  void HappenToDisk(Fault fault, Stream stream);
+  NodeIndex DiskVictim(Stream stream);
+  std::vector<Node::NamedDisk>& DisksOf(NodeIndex node) { return world_->node(node).disks; }
+  size_t DrawDisk(NodeIndex victim, Stream stream);
+  // The process that has given up a device gets it back by another start.
+  void RestartSoon(NodeIndex victim, Stream stream, Duration at_least);
+  void ChangeSize(NodeIndex victim, size_t disk, Stream stream);
+  void Swap(NodeIndex victim, Stream stream);
+  void SwapBack();
+  void BeginLoss(Fault kind, NodeIndex victim, size_t disk);
+  void AdvanceLoss(Fault kind, NodeIndex victim, size_t disk);
+  void Lose(Fault kind, NodeIndex victim, size_t disk);
+  void BecomeLoss(Loss loss);
+  void EndLoss();
+  void StartLies();
+  void HealDisks();
+
   Stream StreamOf(Fault fault) const { return streams_[fault]; }
 
   World* world_;
@@ -92,6 +137,16 @@ class FaultInjector : public Observer {
   uint64_t kills_ = 0;
   std::vector<std::vector<std::pair<NodeIndex, NodeIndex>>> cuts_;
   std::vector<bool> kept_down_;
+  std::optional<Swapped> swapped_;
+  std::vector<NodeIndex> to_restart_;  // at the end
+  // Of the disk that is to be rolled back: what it held.
+  std::optional<DiskImage> old_image_;
+  size_t old_image_disk_ = 0;
+  Loss loss_ = Loss::kNo;
+  TrueTime loss_since_ = 0;  // the present state of it
+  uint32_t calm_looks_ = 0;  // in a row, at which all was well
+  uint64_t fired_before_ = 0;
+  PerFault<bool> lost_;  // once in a run
 };
 
 }  // namespace gabion::sim

@@ -23,11 +23,13 @@ constexpr std::string_view kHelp =
     R"(gabion-sim: a whole cluster in a simulated world, from one seed
 
   gabion-sim run [--seed=N] [--runs=N] [--jobs=N] [--twice] [--seconds=60] [--trace=FILE]
-                 [--tape=FILE] [--keep=DIR] [--stop-after=N]
+                 [--tape=FILE] [--keep=DIR] [--stop-after=N] [--over-budget]
       Runs seeds N, N+1, ... Each is 60 simulated seconds of load under faults, then healing and
       checks. --twice compares two runs of each seed. One run: --trace writes every event as a line,
       --tape drives the run by a tape. --keep: where tapes of failed runs go (default: TMPDIR).
+      --over-budget: any disk may be hit, and stays damaged; only lies are failures.
   gabion-sim minimise --seed=N | --tape=FILE [--seconds=60] [--wall-seconds=120] [--keep=DIR]
+                      [--over-budget]
       Cuts a failing run down to the choices that it needs.
   gabion-sim list-scenarios
   gabion-sim scenario NAME [--trace=FILE]
@@ -58,9 +60,9 @@ struct Arguments {
 };
 
 bool Parse(int argc, char** argv, Arguments* arguments) {
-  constexpr std::string_view kKnown[] = {"seed",  "runs", "jobs", "twice",      "seconds",
-                                         "trace", "tape", "keep", "stop-after", "wall-seconds",
-                                         "bug",   "gate", "help"};
+  constexpr std::string_view kKnown[] = {
+      "seed", "runs",       "jobs",         "twice", "seconds", "trace",       "tape",
+      "keep", "stop-after", "wall-seconds", "bug",   "gate",    "over-budget", "help"};
   for (int i = 1; i < argc; ++i) {
     std::string_view word = argv[i];
     if (!word.starts_with("--")) {
@@ -161,12 +163,13 @@ std::string SaveTape(const std::string& folder, const std::string& name, const T
   return path;
 }
 
-std::string ReplayLine(uint64_t seed, Duration load, const std::string& bug) {
+std::string ReplayLine(const RunOptions& run, const std::string& bug) {
   std::string line = bug.empty() ? "bin/gabion-sim run" : "bin/gabion-sim-bugbank run --bug=" + bug;
-  line += " --seed=" + std::to_string(seed);
-  if (load != std::chrono::seconds(60)) {
-    line += " --seconds=" + std::to_string(load / std::chrono::seconds(1));
+  line += " --seed=" + std::to_string(run.seed);
+  if (run.load != std::chrono::seconds(60)) {
+    line += " --seconds=" + std::to_string(run.load / std::chrono::seconds(1));
   }
+  if (run.over_budget) line += " --over-budget";
   return line;
 }
 
@@ -174,11 +177,17 @@ Duration LoadOf(const Arguments& arguments) {
   return std::chrono::seconds(arguments.Number("seconds", 60));
 }
 
-// One run in this process, with everything that can be said about it.
-int RunOne(const Arguments& arguments) {
+RunOptions RunOptionsOf(const Arguments& arguments) {
   RunOptions options;
   options.seed = arguments.Number("seed", 1);
   options.load = LoadOf(arguments);
+  options.over_budget = arguments.Has("over-budget");
+  return options;
+}
+
+// One run in this process, with everything that can be said about it.
+int RunOne(const Arguments& arguments) {
+  RunOptions options = RunOptionsOf(arguments);
   Tape tape;
   if (arguments.Has("tape")) {
     tape = TapeOf(arguments);
@@ -235,6 +244,7 @@ int RunMany(const Arguments& arguments) {
   options.jobs = static_cast<uint32_t>(arguments.Number("jobs", 1));
   options.twice = arguments.Has("twice");
   options.load = LoadOf(arguments);
+  options.over_budget = arguments.Has("over-budget");
   options.bug = arguments.Text("bug");
   options.seconds_max = static_cast<double>(arguments.Number("wall-seconds", 0));
   const uint64_t stop_after = arguments.Number("stop-after", 10);
@@ -247,22 +257,25 @@ int RunMany(const Arguments& arguments) {
   RunPool(options, [&](const RunOutcome& outcome) {
     summary.Add(outcome);
     if (!outcome.summary.failed) return true;
-    const uint64_t seed = outcome.summary.seed;
+    RunOptions run = RunOptionsOf(arguments);
+    run.seed = outcome.summary.seed;
+    const uint64_t seed = run.seed;
     std::printf("\nFAILED seed %llu: %s: %s\n", static_cast<unsigned long long>(seed),
                 outcome.checker.c_str(), outcome.message.c_str());
     if (summary.failed() <= 3 && outcome.checker != "hang") {
-      const Tape tape = RecordTape(seed, options.load, options.bug, options.run_seconds_max);
+      const Tape tape = RecordTape(run, options.bug, options.run_seconds_max);
       std::printf(
           "  tape: %s\n",
           SaveTape(KeepFolder(arguments), "gabion-sim-" + std::to_string(seed), tape).c_str());
     }
-    std::printf("  replay: %s\n", ReplayLine(seed, options.load, options.bug).c_str());
+    std::printf("  replay: %s\n", ReplayLine(run, options.bug).c_str());
     std::fflush(stdout);
     return summary.failed() < stop_after;
   });
   const double seconds = WallSeconds() - started;
   std::printf("%s", summary.ToText(seconds, options.jobs).c_str());
-  const std::string shortfalls = summary.Shortfalls(options.load);
+  const std::string shortfalls =
+      options.over_budget ? std::string() : summary.Shortfalls(options.load);
   if (!shortfalls.empty()) std::printf("BELOW THE GOALS:\n%s", shortfalls.c_str());
   return summary.failed() != 0 || !shortfalls.empty() ? 1 : 0;
 }
@@ -270,11 +283,11 @@ int RunMany(const Arguments& arguments) {
 int RunMinimise(const Arguments& arguments) {
   MinimiseOptions options;
   options.load = LoadOf(arguments);
+  options.over_budget = arguments.Has("over-budget");
   options.bug = arguments.Text("bug");
   options.seconds_max = static_cast<double>(arguments.Number("wall-seconds", 120));
-  const Tape tape = arguments.Has("tape")
-                        ? TapeOf(arguments)
-                        : RecordTape(arguments.Number("seed", 1), options.load, options.bug, 120);
+  const Tape tape = arguments.Has("tape") ? TapeOf(arguments)
+                                          : RecordTape(RunOptionsOf(arguments), options.bug, 120);
   const Minimised result = Minimise(tape, options);
   if (result.checker.empty()) {
     std::printf("the run does not fail\n");
@@ -284,13 +297,14 @@ int RunMinimise(const Arguments& arguments) {
       KeepFolder(arguments), "gabion-sim-" + std::to_string(tape.seed) + "-min", result.tape);
   std::printf(
       "%s: %s\n%llu choices that are not benign, of %llu, after %llu runs\ntape: %s\n"
-      "replay: bin/gabion-sim%s run --tape=%s%s\n",
+      "replay: bin/gabion-sim%s run --tape=%s%s%s\n",
       result.checker.c_str(), result.message.c_str(),
       static_cast<unsigned long long>(result.choices_after),
       static_cast<unsigned long long>(result.choices_before),
       static_cast<unsigned long long>(result.runs), path.c_str(),
       options.bug.empty() ? "" : "-bugbank", path.c_str(),
-      options.bug.empty() ? "" : (" --bug=" + options.bug).c_str());
+      options.bug.empty() ? "" : (" --bug=" + options.bug).c_str(),
+      options.over_budget ? " --over-budget" : "");
   return 0;
 }
 

@@ -50,7 +50,7 @@ uint64_t NonZero(const Tape& tape) {
 
 }  // namespace
 
-Tape RecordTape(uint64_t seed, Duration load, const std::string& bug, double seconds_max) {
+Tape RecordTape(RunOptions run, const std::string& bug, double seconds_max) {
   int fds[2];
   CHECK_EQ(pipe(fds), 0);
   std::fflush(stdout);
@@ -64,9 +64,6 @@ Tape RecordTape(uint64_t seed, Duration load, const std::string& bug, double sec
     signal(SIGABRT, OnAbort);
     alarm(static_cast<unsigned>(seconds_max) + 1);
     PageArena arena;
-    RunOptions run;
-    run.seed = seed;
-    run.load = load;
     run.record = true;
     run.on_ready = [](const World&, const Choices& choices) { recorded_choices = &choices; };
     const RunReport report = RunSimulation(run, &arena);
@@ -88,7 +85,7 @@ Tape RecordTape(uint64_t seed, Duration load, const std::string& bug, double sec
   close(fds[0]);
   waitpid(pid, nullptr, 0);
   Tape tape;
-  if (!Tape::FromText(text, &tape)) tape = {.seed = seed, .records = {}};
+  if (!Tape::FromText(text, &tape)) tape = {.seed = run.seed, .records = {}};
   return tape;
 }
 
@@ -101,6 +98,7 @@ Minimised Minimise(const Tape& tape, const MinimiseOptions& options) {
     run_options.seed = candidate.seed;
     run_options.tape = &candidate;
     run_options.load = options.load;
+    run_options.over_budget = options.over_budget;
     return RunInChild(run_options, options.bug, 60);
   };
   RunOutcome outcome = run(tape);

@@ -6,12 +6,14 @@
 #include <string>
 
 #include "core/base/time.h"
+#include "sim/cluster/simulation.h"
 #include "sim/world/choice.h"
 
 namespace gabion::sim {
 
 struct MinimiseOptions {
   Duration load = std::chrono::seconds(60);
+  bool over_budget = false;
   std::string bug;
   double seconds_max = 120;  // wall time for all of it
 };
@@ -25,8 +27,8 @@ struct Minimised {
   uint64_t runs = 0;
 };
 
-// The tape of a run of `seed`, failed or not. It runs in a child, and survives an abort there.
-Tape RecordTape(uint64_t seed, Duration load, const std::string& bug, double seconds_max);
+// The tape of a run, failed or not. It runs in a child, and survives an abort there.
+Tape RecordTape(RunOptions run, const std::string& bug, double seconds_max);
 
 // `checker` is empty when the tape does not fail at all.
 Minimised Minimise(const Tape& tape, const MinimiseOptions& options);

@@ -81,6 +81,7 @@ void SendBegin(int fd, uint64_t seed) {
     RunOptions run;
     run.seed = seed;
     run.load = options.load;
+    run.over_budget = options.over_budget;
     RunOutcome outcome = OutcomeOf(seed, RunSimulation(run, &arena));
     if (options.twice && !outcome.summary.failed) {
       const RunReport again = RunSimulation(run, &arena);

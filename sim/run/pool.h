@@ -43,6 +43,7 @@ struct PoolOptions {
   uint32_t jobs = 1;
   bool twice = false;
   Duration load = std::chrono::seconds(60);
+  bool over_budget = false;
   std::string bug;               // of the bug bank; empty: none
   double seconds_max = 0;        // wall time; 0: no limit
   double run_seconds_max = 120;  // wall time of one run: then it hangs

@@ -21,7 +21,7 @@ void RottenBlocksAreReadFromTheOtherCopy(Stage& stage) {
   const NodeIndex a = stage.Primary();
   Disk& disk = *stage.world().node(a).disks[1].disk;
   disk.RotAll(stage.cluster().FirstDataByte());
-  stage.Expect(disk.rotten() > 0, "there is something to rot");
+  stage.Expect(disk.damaged() > 0, "there is something to rot");
   // A part of a block, and everything.
   stage.WriteAndWait(512, 1024);
   stage.ReadEverything();

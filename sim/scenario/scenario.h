@@ -69,6 +69,7 @@ std::span<const Scenario> AllScenarios();
 // Parts of them.
 std::span<const Scenario> ServerScenarios();
 std::span<const Scenario> DeviceScenarios();
+std::span<const Scenario> DiskScenarios();
 std::span<const Scenario> ClientScenarios();
 std::span<const Scenario> ManagerScenarios();
 

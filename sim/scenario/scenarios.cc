@@ -19,7 +19,8 @@ std::span<const Scenario> AllScenarios() {
   static const std::vector<Scenario> kScenarios = [] {
     std::vector<Scenario> all;
     for (const std::span<const Scenario> some :
-         std::array{ServerScenarios(), DeviceScenarios(), ClientScenarios(), ManagerScenarios()}) {
+         std::array{ServerScenarios(), DeviceScenarios(), DiskScenarios(), ClientScenarios(),
+                    ManagerScenarios()}) {
       all.insert(all.end(), some.begin(), some.end());
     }
     return all;

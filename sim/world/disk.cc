@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/base/check.h"
+#include "core/base/mix.h"
 
 namespace gabion::sim {
 
@@ -100,6 +101,8 @@ Disk::Disk(const Options& options, PageArena* arena, Choices* choices, Stream st
 }
 
 Disk::~Disk() {
+  HealDamage();
+  ForgetPrevious();
   for (const uint32_t slot : in_flight_) Drop(operations_[slot]);
   for (const Dirty& dirty : dirty_) arena_->Release(dirty.page);
 }
@@ -131,8 +134,11 @@ uint32_t Disk::Submit(TrueTime now, const DiskEffect& effect, std::span<const Sl
   CHECK_LE(effect.length_bytes, options_.info.size_bytes);
   CHECK_LE(effect.offset_bytes, options_.info.size_bytes - effect.length_bytes)
       << "disk operation beyond the end";
-  Operation operation{
-      .op = effect.op, .live = true, .tag = effect.tag, .offset_bytes = effect.offset_bytes};
+  Operation operation{.op = effect.op,
+                      .live = true,
+                      .lost = trouble_.gone,
+                      .tag = effect.tag,
+                      .offset_bytes = effect.offset_bytes};
   int64_t nanos = options_.latency_base.count();
   nanos += static_cast<int64_t>(effect.length_bytes);  // 1 GB/s
   nanos +=
@@ -171,6 +177,10 @@ uint32_t Disk::Submit(TrueTime now, const DiskEffect& effect, std::span<const Sl
     ++(*fired_)[Fault::kSlowDisk];
   }
   TrueTime at = now + nanos;
+  if (now < trouble_.stuck_until) {
+    at = trouble_.stuck_until + nanos;
+    ++(*fired_)[Fault::kStuck];
+  }
   if (at <= last_done_) {
     if (faults_->reorder_disk) {
       ++(*fired_)[Fault::kReorder];
@@ -187,7 +197,7 @@ uint32_t Disk::Submit(TrueTime now, const DiskEffect& effect, std::span<const Sl
 
 void Disk::ApplyToCache(const Segment& segment) {
   if (segment.sector_count == kSectorsPerPage) {
-    rotten_.erase(segment.index);
+    if (!marks_.empty()) ClearMark(segment.index);
     arena_->Retain(segment.page);
     current_.Replace(segment.index, segment.page);
   } else {
@@ -202,7 +212,7 @@ void Disk::ApplyToCache(const Segment& segment) {
 
 void Disk::ApplyDurably(const Segment& segment) {
   const bool whole = segment.sector_count == kSectorsPerPage;
-  if (whole) rotten_.erase(segment.index);
+  if (whole && !marks_.empty()) ClearMark(segment.index);
   if (dirty_of_page_[segment.index] != 0) {
     // The earlier writes of these sectors in the cache are superseded; of other sectors they stay.
     std::erase_if(dirty_, [&](Dirty& dirty) {
@@ -257,7 +267,6 @@ void Disk::Apply(Operation& operation) {
         current_.Read(offset, {const_cast<std::byte*>(slice.data()), slice.size()});
         offset += slice.size();
       }
-      if (!rotten_.empty()) DamageRead(operation);
       break;
     }
     case DiskOp::kWrite:
@@ -278,46 +287,12 @@ void Disk::Drop(Operation& operation) {
   operation.segments.clear();
 }
 
-bool Disk::Rot(uint64_t from_bytes) {
-  std::vector<uint32_t> candidates;
-  for (auto index = static_cast<uint32_t>(from_bytes / kPageBytes); index < dirty_of_page_.size();
-       ++index) {
-    if (current_.page(index) != 0) candidates.push_back(index);
-  }
-  if (candidates.empty()) return false;
-  rotten_.insert(candidates[choices_->Below(stream_, Site::kFaultWhat, candidates.size())]);
-  ++(*fired_)[Fault::kRot];
-  return true;
-}
-
-void Disk::RotAll(uint64_t from_bytes) {
-  for (auto index = static_cast<uint32_t>(from_bytes / kPageBytes); index < dirty_of_page_.size();
-       ++index) {
-    if (current_.page(index) != 0) rotten_.insert(index);
-  }
-}
-
-void Disk::DamageRead(const Operation& operation) {
-  uint64_t offset = operation.offset_bytes;
-  for (const Slice& slice : operation.into) {
-    for (uint64_t at = 0; at < slice.size(); at += kDiskSectorBytes) {
-      const auto index = static_cast<uint32_t>((offset + at) / kPageBytes);
-      if (rotten_.contains(index)) const_cast<std::byte*>(slice.data())[at] ^= std::byte{0x10};
-    }
-    offset += slice.size();
-  }
-}
-
 DiskTag Disk::Complete(uint32_t slot, DiskStatus* status) {
   Operation operation = operations_.Take(slot);
   CHECK(operation.live);
   std::erase(in_flight_, slot);
-  if (fail_count_ != 0 && operation.op == fail_op_ && status != nullptr) {
-    --fail_count_;
-    *status = DiskStatus::kIoError;
-  } else {
-    Apply(operation);
-  }
+  const DiskStatus outcome = Carry(operation);
+  if (status != nullptr) *status = outcome;
   Drop(operation);
   return operation.tag;
 }
@@ -326,10 +301,16 @@ void Disk::ApplyInPart(Operation& operation, bool power_cut) {
   // Nothing, everything, or any subset of the sectors.
   const uint64_t kinds = faults_->tear_writes ? 3 : 2;
   const uint64_t kind = choices_->Below(stream_, Site::kTornSector, kinds);
-  if (kind == 0) return;
-  if (kind == 2) ++(*fired_)[Fault::kTornWrite];
+  if (kind == 0 || (kind == 1 && !faults_->complete_unacknowledged)) return;
+  ++(*fired_)[kind == 1 ? Fault::kUnacknowledged : Fault::kTornWrite];
+  const bool garbage =
+      kind == 2 && power_cut && faults_->leave_garbage && operation.op != DiskOp::kDiscard;
   for (const Segment& segment : operation.segments) {
     const uint64_t mask = kind == 1 ? 0xff : choices_->Below(stream_, Site::kTornSector, 256);
+    if (garbage) {
+      const uint64_t own = ((uint64_t{1} << segment.sector_count) - 1) << segment.first_sector;
+      OverlayGarbage(segment.index, own & ~mask);
+    }
     for (uint32_t i = 0; i < segment.sector_count; ++i) {
       const uint32_t sector = segment.first_sector + i;
       if (((mask >> sector) & 1) == 0) continue;
@@ -355,6 +336,7 @@ void Disk::OnKill() {
     Drop(operation);
   }
   in_flight_.clear();
+  last_done_ = 0;
 }
 
 void Disk::OnPowerCut() {
@@ -369,6 +351,7 @@ void Disk::OnPowerCut() {
     for (uint32_t sector = 0; sector < kSectorsPerPage; ++sector) {
       if (((mask >> sector) & 1) != 0) durable_.OverlaySectors(dirty.index, dirty.page, sector, 1);
     }
+    if (fate == 2 && faults_->leave_garbage) OverlayGarbage(dirty.index, 0xff & ~mask);
     arena_->Release(dirty.page);
     dirty_of_page_[dirty.index] = 0;
   }
@@ -382,7 +365,27 @@ void Disk::OnPowerCut() {
   }
   in_flight_.clear();
   current_ = durable_;
+  last_done_ = 0;
   slow_until_ = 0;
+}
+
+// Of these sectors some, in the medium and in what is read.
+void Disk::OverlayGarbage(uint32_t index, uint64_t sectors) {
+  sectors &= choices_->Below(stream_, Site::kTornSector, 256);
+  if (sectors == 0) return;
+  ++(*fired_)[Fault::kGarbage];
+  const uint32_t page = arena_->Allocate();
+  const uint64_t bits = choices_->Bits(stream_, Site::kTornSector);
+  for (uint32_t at = 0; at < kPageBytes; at += sizeof(bits)) {
+    const uint64_t word = mix64(bits + at);
+    std::memcpy(arena_->Data(page) + at, &word, sizeof(word));
+  }
+  for (uint32_t sector = 0; sector < kSectorsPerPage; ++sector) {
+    if (((sectors >> sector) & 1) == 0) continue;
+    durable_.OverlaySectors(index, page, sector, 1);
+    current_.OverlaySectors(index, page, sector, 1);
+  }
+  arena_->Release(page);
 }
 
 void Disk::CloneFrom(const Disk& other) {
@@ -404,6 +407,8 @@ void Disk::Wipe() {
     dirty_of_page_[dirty.index] = 0;
   }
   dirty_.clear();
+  HealDamage();
+  ForgetPrevious();
   current_.Clear();
   durable_.Clear();
 }

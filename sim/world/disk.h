@@ -8,8 +8,10 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <map>
 #include <memory>
-#include <set>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -93,6 +95,7 @@ class Disk {
        const WorldFaults* faults, PerFault<uint64_t>* fired);
   ~Disk();
 
+  // As it shows itself when it is opened.
   const DeviceInfo& info() const { return options_.info; }
 
   // Starts an operation; the slot names it. The owner completes it at `*done_at`, in order of time.
@@ -115,19 +118,37 @@ class Disk {
   // snapshot.
   const DiskImage& durable_image() const { return durable_; }
   void RollBackTo(const DiskImage& image);
+  // ---- Faults (disk_faults.cc) ----------------------------------------------------------------
+  // What is wrong with the whole of it, until somebody takes it back.
+  struct Trouble {
+    bool gone = false;          // nothing works, and it cannot be opened
+    bool read_only = false;     // writes fail
+    bool full = false;          // writes to places that hold nothing fail
+    uint32_t write_errors = 0;  // so many writes fail, each perhaps in part done
+    uint32_t flush_errors = 0;  // so many flushes fail; what they were to keep is dropped
+    TrueTime stuck_until = 0;   // what is submitted before completes after
+  };
+  Trouble& trouble() { return trouble_; }
   // The next `count` operations of this kind do nothing and answer an I/O error.
   void FailNext(DiskOp op, uint32_t count) {
     fail_op_ = op;
     fail_count_ = count;
   }
+  // What it says of its size; its bytes stay.
+  void ShowSize(uint64_t size_bytes) { options_.info.size_bytes = size_bytes; }
+  uint64_t true_size_bytes() const { return current_.size_bytes(); }
 
-  // Rot: one of the pages from `from_bytes` on that hold something reads back damaged until it is
-  // written again. False: there is none.
-  bool Rot(uint64_t from_bytes);
-  // The same for all of them.
-  void RotAll(uint64_t from_bytes);
-  void HealRot() { rotten_.clear(); }
-  size_t rotten() const { return rotten_.size(); }
+  // Damage shows when a page is read, until the whole page is written again.
+  //
+  // One of the pages in [from, to) that hold something is rotten (kRot: bits flip), or cannot be
+  // read (kLatent). False: there is none.
+  bool Damage(Fault kind, uint64_t from_bytes, uint64_t to_bytes = UINT64_MAX);
+  // Rot in all of them.
+  void RotAll(uint64_t from_bytes, uint64_t to_bytes = UINT64_MAX);
+  void HealDamage();
+  size_t damaged() const { return marks_.size(); }
+  // From this byte on it may lie (kMisread, kMiswrite, kPhantom, kStaleRead), at the world's rates.
+  void LieFrom(uint64_t from_bytes) { lie_from_ = from_bytes; }
 
   // Operations take `extra` longer until `until`.
   void SlowDown(TrueTime until, Duration extra) {
@@ -153,6 +174,7 @@ class Disk {
   struct Operation {
     DiskOp op{};
     bool live = false;
+    bool lost = false;  // submitted to a disk that was gone
     DiskTag tag = 0;
     uint64_t offset_bytes = 0;
     uint64_t flush_sequence = 0;
@@ -170,11 +192,34 @@ class Disk {
   void ApplyToCache(const Segment& segment);
   void ApplyDurably(const Segment& segment);
   void ApplyFlush(uint64_t sequence);
+  // What comes of it; nothing is done unless kOk, or in part.
+  DiskStatus Carry(Operation& operation);
   void Apply(Operation& operation);
   // A crash while `operation` was in flight.
   void ApplyInPart(Operation& operation, bool power_cut);
   void Drop(Operation& operation);
-  void DamageRead(const Operation& operation);
+  void OverlayGarbage(uint32_t index, uint64_t sectors);
+
+  // disk_faults.cc
+  struct Mark {
+    Fault kind{};
+    uint32_t page = 0;  // kMiswrite, kPhantom: what is shown instead, a reference
+  };
+  std::optional<DiskStatus> FailByTrouble(Operation& operation);
+  void DropUnflushed(uint64_t sequence);
+  std::vector<uint32_t> PagesInUse(uint64_t from_bytes, uint64_t to_bytes) const;
+  void SetMark(uint32_t index, Mark mark);
+  void ClearMark(uint32_t index);
+  // False: a page of it cannot be read.
+  bool ShowDamage(const Operation& operation);
+  bool Lies(const Operation& operation) const {
+    return operation.offset_bytes >= lie_from_ && operation.op != DiskOp::kFlush;
+  }
+  bool LiesNow(Fault kind);
+  void LieAboutRead(const Operation& operation);
+  void LieAboutWrite(Operation& operation);
+  void RememberPrevious(uint32_t index);
+  void ForgetPrevious();
 
   Options options_;
   PageArena* arena_;
@@ -193,7 +238,10 @@ class Disk {
   TrueTime slow_until_ = 0;
   Duration slow_extra_{0};
   uint64_t bytes_written_ = 0;
-  std::set<uint32_t> rotten_;  // pages
+  Trouble trouble_;
+  std::map<uint32_t, Mark> marks_;  // by page
+  uint64_t lie_from_ = UINT64_MAX;
+  std::deque<std::pair<uint32_t, uint32_t>> previous_;  // (index, what it held), newest last
   DiskOp fail_op_{};
   uint32_t fail_count_ = 0;
 };

@@ -406,7 +406,7 @@ void World::ApplyOpens(NodeIndex index) {
     opened.tag = open.tag;
     opened.error = open.path + ": no such device";
     for (size_t i = 1; i < node.disks.size(); ++i) {
-      if (node.disks[i].path != open.path) continue;
+      if (node.disks[i].path != open.path || node.disks[i].disk->trouble().gone) continue;
       opened.ok = true;
       opened.error.clear();
       opened.device = static_cast<DeviceIndex>(node.devices.size());
