@@ -105,7 +105,7 @@ class Simulation {
     world_.TraceTo(options.tracer);
     world_.Observe(&watch_);
     world_.Observe(&single_primary_);
-  // Over budget a device may come back with an older content, whose checksums match.
+    // Over budget a device may come back with an older content, whose checksums match.
     if (!options.over_budget) world_.Observe(&equal_copies_);
     if (cluster_.options().twin) {
       twin_ = std::make_unique<TwinStory>(&cluster_, &watch_, &injector_);
