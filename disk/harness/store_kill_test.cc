@@ -149,13 +149,12 @@ class Victim {
       const auto chunk = static_cast<uint32_t>(random_.Below(kChunks));
       auto first = static_cast<uint32_t>(random_.Below(wire::kBlocksPerChunk - count + 1));
       if (random_.Chance(1, 8)) {
-        // Whole extents, which have no way through the log, and sometimes ends, which have.
+        // A whole extent, which does not go through the log, and sometimes ends, which do. Two
+        // would be more than half a window, which the writer need not commit.
         const uint32_t ends = random_.Chance(1, 2) ? 1 : 0;
-        const auto extents = static_cast<uint32_t>(random_.Range(1, 3));
-        first = static_cast<uint32_t>(random_.Range(1, wire::kExtentsPerChunk - 4)) *
-                    wire::kBlocksPerExtent -
-                ends;
-        count = extents * wire::kBlocksPerExtent + 2 * ends;
+        const auto extent = static_cast<uint32_t>(random_.Range(1, wire::kExtentsPerChunk - 2));
+        first = extent * wire::kBlocksPerExtent - ends;
+        count = wire::kBlocksPerExtent + 2 * ends;
       }
       const uint64_t zero = random_.Chance(1, 10) ? 1 : 0;
       next_ = WriteOnItsWay{.block = chunk * wire::kBlocksPerChunk + first,
