@@ -79,9 +79,10 @@ void AVanishedDiskComesBack(Stage& stage) {
 void APauseIsNoHangingDisk(Stage& stage) {
   stage.WriteAndWait(0);
   const NodeIndex a = stage.Primary();
+  DataDisk(stage, a).SlowDown(stage.world().now() + Duration(seconds(2)).count(), seconds(1));
   auto done = std::make_shared<bool>(false);
   stage.workload().Write(0, 0, 0, kBlock, [done](int error, const Slice&) { *done = error == 0; });
-  stage.Sleep(milliseconds(1));
+  stage.Sleep(milliseconds(500));  // a heartbeat finds it on its way; so does the next one
   stage.world().Pause(a, stage.world().now() + Duration(seconds(60)).count());
   stage.Sleep(seconds(65));
   stage.WaitMirrored();
