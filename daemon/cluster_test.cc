@@ -353,10 +353,11 @@ TEST(Cluster, ADeviceIsLookedAtAndTestedBeforeItIsUsed) {
                 .exit_code,
             0);
   const auto entry = [&] {
-    for (const proto::Device& device : cluster.Status().devices()) {
-      if (device.path() == path) return device;
-    }
-    return proto::Device();
+    const proto::ClusterStatus status = cluster.Status();
+    const auto found =
+        std::find_if(status.devices().begin(), status.devices().end(),
+                     [&](const proto::Device& device) { return device.path() == path; });
+    return found == status.devices().end() ? proto::Device() : *found;
   };
   const CommandResult refused = cluster.Gabion("device add " + path + " --sds=sds1");
   EXPECT_EQ(refused.exit_code, 1);

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/base/check.h"
+#include "disk/aio/content.h"
 
 namespace gabion::daemon {
 

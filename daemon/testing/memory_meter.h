@@ -13,7 +13,7 @@ namespace gabion::daemon {
 // One thread's. Attached to a thread, it counts in rounds, each apart.
 class MemoryMeter {
  public:
-  static constexpr size_t kActivities = 64;
+  static constexpr size_t kActivities = 72;
   static constexpr size_t kRounds = 8;  // numbered from 1
 
   struct Count {

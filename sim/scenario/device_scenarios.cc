@@ -76,7 +76,7 @@ void ScanThenLose(Stage& stage, NodeIndex damaged, NodeIndex lost) {
   stage.Sleep(seconds(4));  // everything is in its place
   Disk& disk = *stage.world().node(damaged).disks[1].disk;
   disk.RotAll(stage.cluster().FirstDataByte());
-  stage.Expect(disk.rotten() > 0, "there is something to rot");
+  stage.Expect(disk.damaged() > 0, "there is something to rot");
   ScanEverything(stage);
   stage.Expect(Repaired(stage.cluster().last_status()) >= 4 * 64, "it is found and made good");
   stage.Expect(Unresolved(stage.cluster().last_status()) == 0, "all of it");
@@ -92,6 +92,11 @@ void ScanRepairsThePrimary(Stage& stage) {
   ScanThenLose(stage, stage.Primary(), stage.Secondary());
 }
 
+bool RotBlock(Stage& stage, NodeIndex node, uint64_t offset_bytes) {
+  return stage.world().node(node).disks[1].disk->Damage(Fault::kRot, offset_bytes,
+                                                        offset_bytes + 4096);
+}
+
 void ScanRepairsBothSides(Stage& stage) {
   for (uint64_t i = 0; i < 4; ++i) stage.WriteAndWait(i * kChunk, 256 << 10);
   stage.Sleep(seconds(4));
@@ -100,8 +105,8 @@ void ScanRepairsBothSides(Stage& stage) {
   bool rotten = true;
   for (uint64_t i = 0; i < 8; ++i) {
     const uint64_t extent = first + i * (64 << 10);
-    rotten = stage.world().node(stage.Primary()).disks[1].disk->Rot(extent + 4096) && rotten;
-    rotten = stage.world().node(stage.Secondary()).disks[1].disk->Rot(extent + 8192) && rotten;
+    rotten = RotBlock(stage, stage.Primary(), extent + 4096) && rotten;
+    rotten = RotBlock(stage, stage.Secondary(), extent + 8192) && rotten;
   }
   stage.Expect(rotten, "there is something to rot");
   ScanEverything(stage);
