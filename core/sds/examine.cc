@@ -15,8 +15,9 @@ namespace gabion::sds {
 namespace {
 
 constexpr Duration kPause = std::chrono::milliseconds(10);
-// Longer than a reconnect. The range is held so long at most.
-constexpr Duration kPatience = std::chrono::seconds(2);
+// The range is held so long at most, and a write to it waits. A copy that says nothing may be gone:
+// then the write has the whole fail-over still before it.
+constexpr Duration kPatience = std::chrono::milliseconds(300);
 
 uint32_t Count(uint16_t blocks) { return static_cast<uint32_t>(std::popcount(blocks)); }
 

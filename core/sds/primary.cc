@@ -126,7 +126,8 @@ void Primary::OnScanHint(Context& ctx, const wire::ScanHint& hint) {
 
 bool Primary::MayExamine(Context& ctx) const {
   return serving() && !released_ && !config_.release && !ctx.node.stopping &&
-         ctx.node.lease.Valid(ctx.now) && secondary_.active() && !secondary_.needs_resync;
+         ctx.node.lease.Valid(ctx.now) && secondary_.active() && !secondary_.needs_resync &&
+         secondary_.conn.valid() && ctx.node.peers.Conn(secondary_.member) == secondary_.conn;
 }
 
 void Primary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
