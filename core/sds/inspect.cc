@@ -23,6 +23,15 @@ void AppendPrimaryEpochs(const Role& sds, std::vector<std::pair<SliceId, Epoch>>
   }
 }
 
+void AppendFollowedEpochs(const Role& sds, std::vector<std::pair<SliceId, Epoch>>* epochs) {
+  for (const auto& [key, replica] : static_cast<const SdsRole&>(sds).node().replicas) {
+    if (replica->secondary != nullptr && !replica->secondary->joining() &&
+        replica->secondary->settled()) {
+      epochs->push_back({replica->config.slice, replica->config.epoch});
+    }
+  }
+}
+
 uint64_t CopiesThatDiffered(const Role& sds) {
   return static_cast<const SdsRole&>(sds).node().counters.copies_differ;
 }

@@ -17,6 +17,9 @@ void AppendServedSlices(const Role& sds, const Now& now, std::vector<SliceId>* s
 // The slices in which this role acts as primary, serving or not, and the epochs in which it does.
 void AppendPrimaryEpochs(const Role& sds, std::vector<std::pair<SliceId, Epoch>>* epochs);
 
+// The slices that it follows as a secondary in sync, with a device that works, and the epochs.
+void AppendFollowedEpochs(const Role& sds, std::vector<std::pair<SliceId, Epoch>>* epochs);
+
 // Extents of which it found both copies to match their checksums and to differ (S7).
 uint64_t CopiesThatDiffered(const Role& sds);
 

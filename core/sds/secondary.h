@@ -61,6 +61,8 @@ class Secondary {
 
   Phase phase() const { return phase_; }
   bool joining() const { return joining_; }
+  // All entries that its primary carried over are here.
+  bool settled() const { return phase_ == Phase::kFollowing && received_ >= carried_; }
   uint64_t instance() const { return instance_; }
   const SliceConfig& config() const { return config_; }
 
@@ -72,8 +74,6 @@ class Secondary {
   wire::PairHeader Pair() const;
   // What the primary may take from now on, with what is free now.
   wire::Credits CreditsNow(Context& ctx);
-  // All entries that its primary carried over are here.
-  bool settled() const { return phase_ == Phase::kFollowing && received_ >= carried_; }
   void SettleIfHere(Context& ctx);
   // An extent that the primary asked for, to repair its own copy or to compare.
   struct Serve {

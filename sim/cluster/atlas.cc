@@ -1,6 +1,6 @@
 #include "sim/cluster/atlas.h"
 
-#include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -25,16 +25,24 @@ bool Atlas::EverybodyIsWell() const {
 }
 
 bool Atlas::SlicesAreWhole() const {
-  std::map<uint64_t, uint64_t> acted_in;  // slice -> epoch
+  using Epochs = std::vector<std::pair<SliceId, Epoch>>;
+  std::set<std::pair<uint64_t, uint64_t>> acted;  // slice and epoch
+  std::set<std::pair<uint64_t, uint64_t>> followed;
   for (const NodeIndex node : cluster_->sds()) {
-    std::vector<std::pair<SliceId, Epoch>> epochs;
-    sds::AppendPrimaryEpochs(*cluster_->world().node(node).role, &epochs);
-    for (const auto& [slice, epoch] : epochs) acted_in[slice.value()] = epoch.value();
+    const Role& role = *cluster_->world().node(node).role;
+    Epochs epochs;
+    sds::AppendPrimaryEpochs(role, &epochs);
+    for (const auto& [slice, epoch] : epochs) acted.insert({slice.value(), epoch.value()});
+    epochs.clear();
+    sds::AppendFollowedEpochs(role, &epochs);
+    for (const auto& [slice, epoch] : epochs) followed.insert({slice.value(), epoch.value()});
   }
   for (const auto& [id, slice] : watch_->slices()) {
     if (!slice.primary().present() || !slice.secondary().present()) return false;
-    const auto acts = acted_in.find(id);
-    if (acts == acted_in.end() || acts->second != slice.epoch()) return false;
+    // A secondary that lost its device is a member until somebody needs it (seed 3401240901).
+    if (!acted.contains({id, slice.epoch()}) || !followed.contains({id, slice.epoch()})) {
+      return false;
+    }
   }
   return true;
 }

@@ -18,7 +18,7 @@ class Atlas {
 
  private:
   bool EverybodyIsWell() const;
-  // Both copies of each are present, and its primary acts in the newest epoch.
+  // Both members of each are present and act in its newest epoch.
   bool SlicesAreWhole() const;
 
   const Cluster* cluster_;
