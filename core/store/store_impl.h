@@ -67,11 +67,12 @@ class StoreImpl {
     return phase_ == State::kOpen || (recovery_ != nullptr && recovery_->marked());
   }
   DeviceId device() const { return identity_.device; }
-  uint64_t append_room() const { return log_.append_room(); }
+  uint64_t append_room() const;
   uint64_t log_position() const { return log_.durable_position(); }
   Counters counters() const { return counters_; }
   const Geometry& geometry() const { return geometry_; }
   Capacity capacity() const;
+  Memory memory() const;
   uint64_t extents_free() const;
 
   void CheckInvariants(bool everything) const;
@@ -94,6 +95,11 @@ class StoreImpl {
   bool RoundMakesSense() const { return round_again_ || RoundSignature() != round_signature_; }
   bool RoundMadeProgress();
   bool LogPressure() const;
+  uint64_t budget_bytes() const;
+  // Of the budget, for the index of what is in the log.
+  uint64_t index_bytes_max() const;
+  // Pages of checksums get what the rest leaves.
+  void SharePages();
   // Few free extents while some wait for a checkpoint or for trims to be destaged.
   bool ExtentPressure() const;
 

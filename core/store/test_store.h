@@ -26,6 +26,7 @@ class TestStore {
     uint64_t log_bytes = 4 << 20;
     uint64_t seed = 1;
     bool in_order = true;  // disk operations complete oldest first; else in any order
+    uint64_t memory_bytes = 0;
   };
 
   explicit TestStore(const Options& options);
