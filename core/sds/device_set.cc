@@ -101,7 +101,8 @@ void DeviceSet::StartStore(Context& ctx, Device& device, bool format) {
       store::Options{.device = device.index,
                      .timer = TimerOf(TimerKind::kDeviceStore, device.slot),
                      .pool = ctx.node.resources.pool,
-                     .log_bytes = ctx.node.options.log_bytes});
+                     .log_bytes = ctx.node.options.log_bytes,
+                     .memory_bytes = ctx.node.options.store_memory_bytes});
   const store::Identity identity{.cluster = ctx.node.self.cluster,
                                  .sds = ctx.node.self.sds,
                                  .device = device.config.id,

@@ -24,6 +24,7 @@ struct Options {
   uint32_t connections_max = 4096;
   Duration unreachable = std::chrono::milliseconds(500);  // peer silent: report MEMBER_NEEDED
   uint64_t log_bytes = 0;                       // of devices that it formats; 0: the store decides
+  uint64_t store_memory_bytes = 0;              // of each device; 0: the store decides
   uint64_t join_bytes_per_second = 200u << 20;  // throttle of a joining, per device
 };
 
