@@ -61,6 +61,8 @@ proto::ClusterStatus MakeStatus(const View& view, const Registrar& registrar, co
     }
     out->set_used_bytes(view.device(id).used_bytes);
     out->set_log_position(view.device(id).log_position);
+    out->set_memory_bytes(view.device(id).memory_bytes);
+    out->set_memory_budget_bytes(view.device(id).memory_budget_bytes);
     out->set_slices(held[id]);
     proto::Pool& pool = pools[device.pool()];
     pool.set_capacity_bytes(pool.capacity_bytes() + device.size_bytes());

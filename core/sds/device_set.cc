@@ -262,6 +262,9 @@ void DeviceSet::Report(const Device& device, proto::DeviceReport* report) {
       report->set_size_bytes(capacity.size_bytes);
       report->set_used_bytes((capacity.extents_total - capacity.extents_free) * wire::kExtentBytes);
       report->set_log_position(device.store->log_position());
+      const store::Memory memory = device.store->memory();
+      report->set_memory_bytes(memory.used_bytes());
+      report->set_memory_budget_bytes(memory.budget_bytes);
       return;
     }
     case Device::Phase::kFailed:
