@@ -135,16 +135,22 @@ std::string ScanText(const proto::ScanStatus& scan) {
   return text;
 }
 
+// What its store takes, and may take.
+std::string MemoryOf(const proto::Device& device) {
+  if (device.memory_budget_bytes() == 0) return "-";
+  return FormatSize(device.memory_bytes()) + "/" + FormatSize(device.memory_budget_bytes());
+}
+
 Table DeviceTable(const proto::ClusterStatus& status) {
-  Table table(
-      {">ID", "SDS", "POOL", "STATE", ">SIZE", ">USED", ">SLICES", "SCAN", "PATH", "ERROR"});
+  Table table({">ID", "SDS", "POOL", "STATE", ">SIZE", ">USED", ">SLICES", ">MEMORY", "SCAN",
+               "PATH", "ERROR"});
   for (const proto::Device& device : status.devices()) {
     table.AddRow({std::to_string(device.id()), NameOf(status.sdss(), device.sds()),
                   NameOf(status.pools(), device.pool()),
                   StateName(device.state()) + (device.removing() ? ", leaving" : ""),
                   FormatSize(device.size_bytes()), FormatSize(device.used_bytes()),
-                  std::to_string(device.slices()), ScanSummary(device.scan()), device.path(),
-                  device.error()});
+                  std::to_string(device.slices()), MemoryOf(device), ScanSummary(device.scan()),
+                  device.path(), device.error()});
   }
   return table;
 }

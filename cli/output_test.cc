@@ -33,6 +33,8 @@ proto::ClusterStatus Sample() {
   device->set_pool(3);
   device->set_state(proto::DEVICE_FAILED);
   device->set_error("read error");
+  device->set_memory_bytes(uint64_t{20} << 20);
+  device->set_memory_budget_bytes(uint64_t{32} << 20);
   proto::Volume* volume = status.add_volumes();
   volume->set_id(5);
   volume->set_name("v1");
@@ -51,8 +53,8 @@ TEST(Output, ListsNameWhatTheyReferTo) {
             "ID  NAME  POOL    SIZE  MAPPED TO\n"
             " 5  v1    p     10 GiB  sdc1 (read-only)\n");
   EXPECT_EQ(ListText(status, Kind::kDevice),
-            "ID  SDS   POOL  STATE   SIZE  USED  SLICES  SCAN  PATH  ERROR\n"
-            " 4  sds1  p     failed   0 B   0 B       0  -     -     read error\n");
+            "ID  SDS   POOL  STATE   SIZE  USED  SLICES         MEMORY  SCAN  PATH  ERROR\n"
+            " 4  sds1  p     failed   0 B   0 B       0  20 MiB/32 MiB  -     -     read error\n");
   EXPECT_EQ(ListText(status, Kind::kSds),
             "ID  NAME  STATE  ADDRESS         DEVICES\n"
             " 1  sds1  up     127.0.0.1:7080        1\n");

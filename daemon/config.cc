@@ -191,7 +191,7 @@ struct Key {
   void (*clear)(Config& config);  // repeatable keys only
 };
 
-constexpr std::array<Key, 16> kKeys = {{
+constexpr std::array<Key, 17> kKeys = {{
     {"name", kForAll, false, "NAME", "as added by `gabion sds add` or `gabion sdc add`",
      [](std::string_view v, Config& c) { return ParseName(v, c.name); }, nullptr},
     {"state-dir", kForAll, false, "DIR", "folder of this daemon alone; made when it is missing",
@@ -231,6 +231,9 @@ constexpr std::array<Key, 16> kKeys = {{
      [](std::string_view v, Config& c) { return ParseLevel(v, c.log_level); }, nullptr},
     {"memory-max", kForAll, false, "SIZE", "of buffers for data in flight; default: 48M",
      [](std::string_view v, Config& c) { return ParseMemory(v, c.memory_max_bytes); }, nullptr},
+    {"store-memory", kForSds, false, "SIZE",
+     "for the metadata of each device; default: 16M + 256M per TiB",
+     [](std::string_view v, Config& c) { return ParseMemory(v, c.store_memory_bytes); }, nullptr},
     {"insecure", kForAll, true, "true|false",
      "allow addresses that other machines reach; there is no authentication yet",
      [](std::string_view v, Config& c) { return ParseBool(v, c.insecure); }, nullptr},

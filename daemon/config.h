@@ -41,6 +41,7 @@ struct Config {
   LogFormat log_format = LogFormat::kText;
   Severity log_level = Severity::kInfo;
   uint64_t memory_max_bytes = uint64_t{48} << 20;
+  uint64_t store_memory_bytes = 0;  // SDS, for each device; 0: by its size
   bool insecure = false;
 };
 

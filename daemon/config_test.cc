@@ -41,6 +41,7 @@ TEST(Config, FileSetsEveryKeyOfAnSds) {
                               "log = json\n"
                               "log-level = warning\n"
                               "memory-max = 1G\n"
+                              "store-memory = 64M\n"
                               "insecure = true",
                               config));
   EXPECT_EQ(config.name, "sds1");
@@ -53,6 +54,7 @@ TEST(Config, FileSetsEveryKeyOfAnSds) {
   EXPECT_EQ(config.log_format, LogFormat::kJson);
   EXPECT_EQ(config.log_level, Severity::kWarning);
   EXPECT_EQ(config.memory_max_bytes, uint64_t{1} << 30);
+  EXPECT_EQ(config.store_memory_bytes, uint64_t{64} << 20);
   EXPECT_TRUE(config.insecure);
 }
 

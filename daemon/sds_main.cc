@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
              sds::Options options;
              options.name = config.name;
              options.mdms = config.mdms;
+             options.store_memory_bytes = config.store_memory_bytes;
              options.addresses = config.announce.empty() ? listening : config.announce;
              options.scan_interval = config.scan_interval;
              options.scan_bytes_per_second = config.scan_bytes_per_second;

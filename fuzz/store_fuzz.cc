@@ -87,8 +87,10 @@ void Change(TestDisk& disk, std::span<const std::byte> input) {
                             geometry.log_place(superblock->checkpoint_position),
                             geometry.extents_offset(),
                             geometry.log_offset(),
-                            geometry.maps_offset(),
-                            geometry.pages_offset()};
+                            geometry.page_maps_offset(),
+                            geometry.pages_offset(),
+                            geometry.leaf_maps_offset(),
+                            geometry.leaves_offset()};
   ByteReader reader(input);
   while (reader.ok() && reader.remaining() >= 5) {
     const uint64_t part = parts[reader.U8() % std::size(parts)];
@@ -100,13 +102,15 @@ void Change(TestDisk& disk, std::span<const std::byte> input) {
   }
 }
 
-// The checksums of the table of homes, from its pages up to the root at the end of the checkpoint.
-void SealTable(TestDisk& disk, const Superblock& superblock) {
-  const Geometry geometry = *ComputeGeometry(kOptions.device_bytes, kOptions.log_bytes);
-  const uint64_t area = geometry.area_offset(superblock.checkpoint_area % 2);
-  if (superblock.checkpoint_bytes < 5 || superblock.checkpoint_bytes > geometry.area_bytes) return;
-  // One map is enough for so small a device, and the root is its slot and checksum.
-  const uint64_t root = area + superblock.checkpoint_bytes - 5;
+struct Table {
+  uint64_t maps_offset = 0;
+  uint64_t blocks_offset = 0;
+  uint32_t blocks = 0;
+};
+
+// The checksums of a table, from its blocks up to the root in the checkpoint. One map is enough for
+// so small a device, and the root is its slot and checksum.
+void SealTable(TestDisk& disk, const Table& table, uint64_t root) {
   const auto slot_of = [&disk](uint64_t at) {
     return static_cast<uint8_t>(disk.Content(at, 1)[0]);
   };
@@ -116,15 +120,33 @@ void SealTable(TestDisk& disk, const Superblock& superblock) {
     disk.Overwrite(at, crc);
   };
   if (slot_of(root) == 0) return;
-  const uint64_t map = geometry.maps_offset() + (slot_of(root) == 1 ? 0 : kBlockBytes);
+  const uint64_t map = table.maps_offset + (slot_of(root) == 1 ? 0 : kBlockBytes);
   const uint64_t crcs = map + sizeof(TableBlockHeader);
-  for (uint32_t page = 0; page < geometry.table_pages(); ++page) {
-    const uint8_t slot = slot_of(crcs + kPagesPerMap * sizeof(uint32_t) + page);
+  for (uint32_t number = 0; number < table.blocks; ++number) {
+    const uint8_t slot = slot_of(crcs + kBlocksPerMap * sizeof(uint32_t) + number);
     if (slot == 0) continue;
-    const uint64_t at = geometry.pages_offset() + (page * 2u + (slot == 1 ? 0u : 1u)) * kBlockBytes;
-    put_crc(crcs + page * sizeof(uint32_t), at);
+    const uint64_t at = table.blocks_offset + (number * 2u + (slot == 1 ? 0u : 1u)) * kBlockBytes;
+    put_crc(crcs + number * sizeof(uint32_t), at);
   }
   put_crc(root + 1, map);
+}
+
+// Directory and pages of homes; their roots are the end of the checkpoint.
+void SealTables(TestDisk& disk, const Superblock& superblock) {
+  const Geometry geometry = *ComputeGeometry(kOptions.device_bytes, kOptions.log_bytes);
+  const uint64_t area = geometry.area_offset(superblock.checkpoint_area % 2);
+  if (superblock.checkpoint_bytes < 10 || superblock.checkpoint_bytes > geometry.area_bytes) return;
+  const uint64_t end = area + superblock.checkpoint_bytes;
+  SealTable(disk,
+            {.maps_offset = geometry.leaf_maps_offset(),
+             .blocks_offset = geometry.leaves_offset(),
+             .blocks = geometry.leaves()},
+            end - 10);
+  SealTable(disk,
+            {.maps_offset = geometry.page_maps_offset(),
+             .blocks_offset = geometry.pages_offset(),
+             .blocks = geometry.pages()},
+            end - 5);
 }
 
 void SealSuperblock(TestDisk& disk, uint64_t offset_bytes, bool with_checkpoint) {
@@ -136,7 +158,7 @@ void SealSuperblock(TestDisk& disk, uint64_t offset_bytes, bool with_checkpoint)
     const uint64_t size = disk.info().size_bytes;
     const uint64_t at = geometry.area_offset(superblock.checkpoint_area);
     if (at < size && superblock.checkpoint_bytes <= size - at) {
-      SealTable(disk, superblock);
+      SealTables(disk, superblock);
       superblock.checkpoint_crc = Crc32c(disk.Content(at, superblock.checkpoint_bytes));
     }
   }

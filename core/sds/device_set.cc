@@ -129,7 +129,8 @@ void DeviceSet::StartStore(Context& ctx, Device& device, bool format) {
       store::Options{.device = device.index,
                      .timer = TimerOf(TimerKind::kDeviceStore, device.slot),
                      .pool = ctx.node.resources.pool,
-                     .log_bytes = ctx.node.options.log_bytes});
+                     .log_bytes = ctx.node.options.log_bytes,
+                     .memory_bytes = ctx.node.options.store_memory_bytes});
   const store::Identity identity{.cluster = ctx.node.self.cluster,
                                  .sds = ctx.node.self.sds,
                                  .device = device.config.id,
@@ -430,6 +431,9 @@ void DeviceSet::Report(const Device& device, proto::DeviceReport* report) {
       report->set_used_bytes((capacity.extents_total - capacity.extents_free) * wire::kExtentBytes);
       report->set_log_position(device.store->log_position());
       device.scan.Report(report->mutable_scan());
+      const store::Memory memory = device.store->memory();
+      report->set_memory_bytes(memory.used_bytes());
+      report->set_memory_budget_bytes(memory.budget_bytes);
       return;
     }
     case Device::Phase::kTested:

@@ -18,7 +18,24 @@ void CollectDevice(DeviceId id, const Device& device, MetricList& metrics) {
   metrics.Gauge("log_bytes", "Size of the device's log.", capacity.log_bytes, labels);
   metrics.Gauge("log_used_bytes", "Log that is not in its homes yet.", capacity.log_used_bytes,
                 labels);
+  const store::Memory memory = device.store->memory();
+  metrics.Gauge("store_memory_budget_bytes", "What the store may keep in memory.",
+                memory.budget_bytes, labels);
+  const auto part = [&](const char* name, uint64_t bytes) {
+    MetricLabels with_part = labels;
+    with_part.emplace_back("part", name);
+    metrics.Gauge("store_memory_bytes", "What the store keeps in memory, by part.", bytes,
+                  with_part);
+  };
+  part("directory", memory.directory_bytes);
+  part("fixed", memory.fixed_bytes);
+  part("log", memory.log_bytes);
+  part("pages", memory.page_bytes);
   const store::Counters counters = device.store->counters();
+  metrics.Counter("store_page_hits_total", "Blocks read whose checksums were in memory.",
+                  counters.page_hits, labels);
+  metrics.Counter("store_page_misses_total", "Blocks read whose checksums were read with them.",
+                  counters.page_misses, labels);
   metrics.Counter("store_batches_total", "Writes to the log.", counters.batches, labels);
   metrics.Counter("store_entries_total", "Entries in these writes.", counters.entries, labels);
   metrics.Counter("store_user_bytes_total", "Data that was to be stored.", counters.user_bytes,

@@ -350,6 +350,11 @@ std::string SdsRole::Dump() const {
                     device.credits.log_promised(), "; extents ", capacity.extents_free, " of ",
                     capacity.extents_total, " free, promised ", device.credits.extents_promised(),
                     "\n");
+    const store::Memory memory = device.store->memory();
+    absl::StrAppend(&text, "    memory ", memory.used_bytes(), " of ", memory.budget_bytes,
+                    " B: directory ", memory.directory_bytes, ", index of the log ",
+                    memory.log_bytes, " of ", memory.log_bytes_max, ", ", memory.pages, " of ",
+                    memory.pages_max, " pages of checksums, ", memory.fixed_bytes, " fixed\n");
   }
   absl::StrAppend(&text, node_.peers.Dump());
   for (const auto& [key, replica] : node_.replicas) {

@@ -68,7 +68,7 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
       }
       content_.clear();
       EncodeState(*state_, &content_);
-      if (const uint64_t bytes = content_.size() + state_->homes().root_bytes();
+      if (const uint64_t bytes = content_.size() + state_->root_bytes();
           bytes > superblock_.area_bytes) {
         *error = absl::StrFormat("metadata needs %d bytes, the checkpoint area has %d", bytes,
                                  superblock_.area_bytes);
@@ -90,6 +90,7 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
             std::min(next_.tail_position, state_->by_position().begin()->first.first);
       }
       state_->extents().CheckpointTaken();
+      state_->directory().BeginCheckpoint(next_.checkpoint_number);
       state_->homes().BeginCheckpoint(next_.checkpoint_number);
       records_at_last_ = log_->record_bytes();
       phase_ = Phase::kTable;
@@ -99,7 +100,8 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
       while (in_flight_ < kPagesInFlightMax) {
         Slice block = options_.pool->Allocate(kBlockBytes);
         if (block.empty()) return false;
-        const std::optional<uint64_t> offset = state_->homes().NextToWrite(block.mutable_span());
+        std::optional<uint64_t> offset = state_->homes().NextToWrite(block.mutable_span());
+        if (!offset) offset = state_->directory().NextToWrite(block.mutable_span());
         if (!offset) break;
         effects.Write(options_.device, *offset, std::span(&block, 1), tag);
         counters_->device_bytes += kBlockBytes;
@@ -107,8 +109,8 @@ bool Checkpointer::Advance(DiskTag tag, Effects& effects, std::string* error) {
         ++in_flight_;
       }
       if (in_flight_ > 0) return true;
-      ByteWriter writer(&content_);
-      state_->homes().EncodeRoot(writer);
+      state_->homes().CheckpointWritten();
+      EncodeRoot(*state_, &content_);
       next_.checkpoint_bytes = content_.size();
       next_.checkpoint_crc = Crc32c(content_);
       content_.resize(RoundUp(content_.size(), kBlockBytes));

@@ -1,9 +1,9 @@
-// Checkpoints: the state as bytes, homes into their table, all else into the area that no
-// superblock names, and then named by both superblocks, one after the other.
+// Checkpoints: the state as bytes, directory and homes into their tables, all else into the area
+// that no superblock names, and then named by both superblocks, one after the other.
 //
 //   Idle -> Cutting (all that is queued gets its place: the state is that of the log below head())
-//        -> Table (pages that changed) -> Writing (pieces) -> AwaitingLog (everything below the
-//        position is durable)
+//        -> Table (leaves and pages that changed) -> Writing (pieces) -> AwaitingLog (everything
+//        below the position is durable)
 //        -> Flushing (area and homes) -> Superblocks -> Idle
 #pragma once
 
@@ -17,10 +17,13 @@
 
 namespace gabion::store {
 
-// Appends all but the root of the table of homes.
+// Appends all but the roots of the directory and of the pages of homes.
 void EncodeState(const DeviceState& state, std::vector<std::byte>* bytes);
-// False: the bytes are no state and root. `state` was reset to the right geometry before; the homes
-// are still to be read (HomeTable::NextRead) and given to their chunks (InsertHomes).
+// When their blocks have been given out.
+void EncodeRoot(const DeviceState& state, std::vector<std::byte>* bytes);
+// False: the bytes are no state and roots. `state` was reset to the right geometry before; the
+// directory is still to be read (DeviceState::NextRead), and its places to be claimed
+// (InsertHomes).
 [[nodiscard]] bool DecodeState(std::span<const std::byte> bytes, DeviceState& state);
 
 // Writes one superblock to both places, durably, the place of the worse copy first.

@@ -16,6 +16,8 @@ constexpr uint32_t kAttemptsMax = 3;
 // Of one pass: an extent that only changes hands takes no disk operation, so nothing else gets its
 // turn in between.
 constexpr size_t kTargetsMax = 4096;
+// In the place of a checksum that is lost: hardly any block matches it.
+constexpr uint32_t kLostCrc = 0x4c4f5354;
 
 // Calls `visit(begin, end)` for every longest run in which `joined(i)` says that i continues i - 1.
 template <class Joined, class Visit>
@@ -65,6 +67,7 @@ void Destager::Start(uint64_t bytes_max, uint64_t relocate_below) {
   relocate_below_ = relocate_below;
   relocated_bytes_ = 0;
   out_of_extents_ = false;
+  out_of_pages_ = false;
   destaged_ = false;
   for (const auto& [slice, replica] : state_->replicas()) {
     const EntryId floor = NextFloor(*replica);
@@ -103,9 +106,9 @@ void Destager::BecomeDestaging() {
 bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effects& effects) {
   Replica* replica = state_->Find(target.slice);
   if (replica == nullptr) return true;
-  const auto found = replica->chunks.find(target.key);
-  if (found == replica->chunks.end()) return true;
-  const Chunk& chunk = found->second;
+  const ChunkView view = state_->View(target.slice, target.key);
+  if (view.log == nullptr) return true;
+  const Chunk& chunk = *view.log;
 
   Job& job = jobs_[slot];
   job.Reset();
@@ -114,8 +117,9 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
   const EntryId undecided{Epoch(UINT64_MAX), Seq(UINT64_MAX)};
   const ItemKey limit{PLANTED_BUG("R15a-uncommitted-overwrites") ? undecided : replica->floor,
                       UINT64_MAX};
-  job.place = chunk.PlaceOf(target.extent);
-  if (job.place != kNoPlace) job.home = state_->homes().at(job.place);
+  const PlacedExtent& before = view.homes.extent[target.extent];
+  job.place = before.place;
+  job.home.present = before.present;
   job.home.slice = target.slice;
   job.home.vtree = target.key.vtree;
   job.home.version = target.key.version;
@@ -138,6 +142,7 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
     if (newest == nullptr) continue;
     const auto bit = static_cast<uint16_t>(1u << block);
     const std::optional<uint32_t> index = newest->PayloadIndex(first + block);
+    job.changed |= bit;
     if (!index) {
       job.home.present &= static_cast<uint16_t>(~bit);
       continue;
@@ -153,33 +158,108 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
                            .crc = newest->crc[*index]});
   }
   if (job.versions.empty()) return true;
-  job.home.modified = chunk.ModifiedUpTo(target.extent, limit);
+  job.home.modified = view.ModifiedUpTo(target.extent, limit);
 
   if (!job.sources.empty()) {
     job.buffer = options_.pool->Allocate(kExtentBytes);
     if (job.buffer.empty()) return false;
   }
-  if (job.home.present == 0) {
-    job.place = kNoPlace;
-  } else if (base != nullptr) {
-    job.place = base->PlaceOf(target.extent);
-    CHECK_NE(job.place, kNoPlace);
-  } else if (job.place == kNoPlace) {
-    const std::optional<uint32_t> place = state_->extents().Allocate();
-    if (!place) {
-      out_of_extents_ = true;
-      job.Reset();
-      return true;
-    }
-    job.new_place = *place;
-    job.place = *place;
-    ++in_transit_;
+  const Got got = GetPlace(job, base == nullptr ? kNoPlace : base->PlaceOf(target.extent));
+  if (got != Got::kAll) {
+    job.Reset();
+    return got != Got::kNoMemory;
   }
   job.active = true;
   ++active_;
   ReadSources(job, tag, effects);
-  if (job.outstanding == 0) FinishJob(job);
+  ReadPage(job, tag, effects);
+  if (job.outstanding == 0) AfterReads(job, tag, effects);
   return true;
+}
+
+Destager::Got Destager::GetPlace(Job& job, uint32_t own) {
+  // Every job may take one more.
+  if (state_->directory().leaves_free() <= active_) {
+    out_of_extents_ = true;
+    return Got::kNotAll;
+  }
+  if (job.home.present == 0) {
+    job.place = kNoPlace;
+    return Got::kAll;
+  }
+  if (own != kNoPlace) {
+    job.place = own;
+  } else if (job.place == kNoPlace) {
+    const std::optional<uint32_t> place = state_->extents().Allocate();
+    if (!place) {
+      out_of_extents_ = true;
+      return Got::kNotAll;
+    }
+    job.new_place = *place;
+    job.place = *place;
+  }
+  const Got got = GetPage(job);
+  if (job.new_place == kNoPlace) return got;
+  if (got == Got::kAll) {
+    ++in_transit_;
+  } else {
+    state_->extents().FreeNow(job.new_place);
+  }
+  return got;
+}
+
+Destager::Got Destager::GetPage(Job& job) {
+  HomeTable& homes = state_->homes();
+  const uint32_t page = HomeTable::PageOf(job.place);
+  if (!homes.is_dirty(page) && homes.dirty_pages() + active_ >= homes.dirty_max()) {
+    out_of_pages_ = true;
+    return Got::kNotAll;
+  }
+  if (!homes.cached(page) && homes.exists(page)) {
+    job.page = options_.pool->Allocate(kBlockBytes);
+    if (job.page.empty()) return Got::kNoMemory;
+    job.page_read = homes.ToRead(page);
+    return Got::kAll;
+  }
+  if (!homes.cached(page)) homes.AddEmpty(page);
+  homes.Pin(page);
+  return Got::kAll;
+}
+
+void Destager::ReadPage(Job& job, DiskTag tag, Effects& effects) {
+  if (!job.page_read) return;
+  effects.Read(options_.device, job.page_read->offset_bytes, std::span(&job.page, 1), tag);
+  ++job.outstanding;
+}
+
+bool Destager::TakePage(Job& job) {
+  if (!job.page_read) return true;
+  HomeTable& homes = state_->homes();
+  const uint32_t page = job.page_read->page;
+  const bool good = homes.OnPageRead(*job.page_read, job.page.span());
+  if (!homes.cached(page)) {
+    CHECK(!good) << "a page moved while nothing writes pages";
+    if (job.attempts < kAttemptsMax) return false;
+    // The checksums in it are lost: what they belong to reads as corrupt until it is written anew.
+    ++counters_->checksum_errors;
+    homes.AddEmpty(page);
+  }
+  homes.Pin(page);
+  job.page_read.reset();
+  job.page = Slice();
+  return true;
+}
+
+void Destager::KeepChecksums(Job& job) {
+  const auto kept = static_cast<uint16_t>(job.home.present & ~job.changed);
+  if (kept == 0) return;
+  const Home& before = state_->homes().at(job.place);
+  const bool is_of = before.slice == job.target.slice && before.key() == job.target.key &&
+                     before.extent == job.target.extent;
+  if (!is_of) ++counters_->checksum_errors;
+  for (uint32_t block = 0; block < kBlocksPerExtent; ++block) {
+    if ((kept >> block & 1u) != 0) job.home.crc[block] = is_of ? before.crc[block] : kLostCrc;
+  }
 }
 
 void Destager::ReadSources(Job& job, DiskTag tag, Effects& effects) {
@@ -201,19 +281,22 @@ void Destager::ReadSources(Job& job, DiskTag tag, Effects& effects) {
 }
 
 void Destager::AfterReads(Job& job, DiskTag tag, Effects& effects) {
-  bool good = !job.failed_read;
+  const bool has_page = TakePage(job);
+  bool good = !job.failed_read || job.sources.empty();
   for (const Source& source : job.sources) {
     if (!good) break;
     const auto bytes = job.buffer.span().subspan(source.block * kBlockBytes, kBlockBytes);
     const uint32_t block = job.target.extent * kBlocksPerExtent + source.block;
     good = BindCrc(Crc32c(bytes), job.target.key, block) == source.crc;
   }
-  if (!good && job.attempts < kAttemptsMax) {
+  if (!(good && has_page) && job.attempts < kAttemptsMax) {
     ReadSources(job, tag, effects);
+    ReadPage(job, tag, effects);
     return;
   }
   // What is rotten goes home with the checksum that it should have, and so reads as corrupt there.
   if (!good) ++counters_->checksum_errors;
+  KeepChecksums(job);
   WriteHome(job, tag, effects);
 }
 
@@ -232,6 +315,7 @@ void Destager::WriteHome(Job& job, DiskTag tag, Effects& effects) {
         ++job.outstanding;
       });
   counters_->destaged_blocks += sources.size();
+  if (job.outstanding == 0) FinishJob(job);
 }
 
 void Destager::FinishJob(Job& job) {
@@ -245,6 +329,7 @@ void Destager::FinishJob(Job& job) {
     // The slice was dropped meanwhile.
     if (!PLANTED_BUG("S6-extent-without-owner")) state_->extents().FreeNow(job.new_place);
   }
+  if (job.place != kNoPlace) state_->homes().Unpin(HomeTable::PageOf(job.place));
   job.Reset();
   --active_;
 }
@@ -330,7 +415,7 @@ bool Destager::Advance(DiskTag tag_base, Effects& effects) {
             AfterReads(job, tag_base + slot, effects);
           }
         }
-        while (!job.active && next_target_ < targets_.size()) {
+        while (!job.active && !out_of_pages_ && next_target_ < targets_.size()) {
           if (!StartJob(slot, targets_[next_target_], tag_base + slot, effects)) return false;
           ++next_target_;
         }

@@ -7,9 +7,12 @@
 //
 // A home is overwritten in place: until the next checkpoint is durable the log still holds the
 // blocks and recovery reads them there. So is an extent of an entry's own that becomes the home.
+// Its checksums change in their page, which is read with the blocks when it is not in memory, and
+// stays there until the checkpoint: so a pass changes no more pages than the budget holds.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/store/log.h"
@@ -37,6 +40,8 @@ class Destager {
   bool idle() const { return phase_ == Phase::kIdle; }
   Phase phase() const { return phase_; }
   bool out_of_extents() const { return out_of_extents_; }
+  // The last pass ended early: it would have changed more pages than may be dirty.
+  bool out_of_pages() const { return out_of_pages_; }
   // Extents that are allocated but not yet homes.
   uint32_t in_transit() const { return in_transit_; }
   // What the last pass did.
@@ -69,9 +74,12 @@ class Destager {
     std::vector<VersionKey> versions;
     std::vector<Source> sources;
     Home home;
+    uint16_t changed = 0;           // blocks of the home that have another content, or none, now
     uint32_t place = kNoPlace;      // where it will be
     uint32_t new_place = kNoPlace;  // the same, when it was allocated for it
     Slice buffer;
+    std::optional<HomeTable::PageRead> page_read;  // its page is on its way
+    Slice page;
     uint32_t outstanding = 0;
     uint32_t attempts = 0;
   };
@@ -80,7 +88,17 @@ class Destager {
   void BecomeRelocating();
   // Nothing to do: true as well. False: memory is short.
   bool StartJob(uint32_t slot, const Target& target, DiskTag tag, Effects& effects);
+  enum class Got : uint8_t { kAll, kNotAll, kNoMemory };
+  // A place for the job's home, if it needs one, and its page, pinned or on its way. `own`: that of
+  // an entry, which becomes the home; kNoPlace: none.
+  Got GetPlace(Job& job, uint32_t own);
+  Got GetPage(Job& job);
   void ReadSources(Job& job, DiskTag tag, Effects& effects);
+  void ReadPage(Job& job, DiskTag tag, Effects& effects);
+  // The page that was read is in memory, and pinned. False: it is to be read again.
+  bool TakePage(Job& job);
+  // The checksums of what does not change.
+  void KeepChecksums(Job& job);
   // The job's reads are done: reads again, writes, or finishes.
   void AfterReads(Job& job, DiskTag tag, Effects& effects);
   void WriteHome(Job& job, DiskTag tag, Effects& effects);
@@ -104,6 +122,7 @@ class Destager {
   uint32_t active_ = 0;
   uint32_t in_transit_ = 0;
   bool out_of_extents_ = false;
+  bool out_of_pages_ = false;
   bool destaged_ = false;
   // The item that is being relocated.
   Slice moving_;

@@ -30,6 +30,9 @@ class ExtentTable {
   uint32_t total() const { return static_cast<uint32_t>(used_.size()); }
   uint32_t free() const { return free_; }
   uint32_t pending() const { return static_cast<uint32_t>(pending_.size() + waiting_.size()); }
+  uint64_t memory_bytes() const {
+    return used_.size() / 8 + (pending_.capacity() + waiting_.capacity()) * sizeof(uint32_t);
+  }
   bool used(uint32_t place) const { return used_[place]; }
 
  private:

@@ -1,224 +1,178 @@
 #include "core/store/home_table.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
+#include <utility>
 
 #include "core/base/bug.h"
 #include "core/base/check.h"
-#include "core/base/checksum.h"
 
 namespace gabion::store {
 
-namespace {
-
-constexpr Home kNobody;
-
-uint64_t SlotOffset(uint64_t region_offset, uint32_t number, bool second) {
-  return region_offset + (uint64_t{number} * 2 + (second ? 1 : 0)) * kBlockBytes;
-}
-
-}  // namespace
-
-void NumberSet::Reset(uint32_t limit) {
-  words_.assign((limit + 63) / 64, 0);
-  size_ = 0;
-  first_word_ = 0;
-}
-
-void NumberSet::insert(uint32_t number) {
-  if (contains(number)) return;
-  words_[number / 64] |= uint64_t{1} << number % 64;
-  first_word_ = std::min(first_word_, number / 64);
-  ++size_;
-}
-
-uint32_t NumberSet::TakeFirst() {
-  CHECK_GT(size_, 0u);
-  while (words_[first_word_] == 0) ++first_word_;
-  uint64_t& word = words_[first_word_];
-  const auto bit = static_cast<uint32_t>(std::countr_zero(word));
-  word &= word - 1;
-  --size_;
-  return first_word_ * 64 + bit;
+bool Home::IsOf(const DirectoryKey& owner, uint32_t number, const PlacedExtent& placed) const {
+  return slice == owner.slice && key() == owner.chunk && extent == number &&
+         present == placed.present && modified == placed.modified;
 }
 
 void HomeTable::Reset(const Geometry& geometry, uint64_t log_key) {
+  const uint32_t frames_max = frames_max_;
   *this = HomeTable();
-  geometry_ = geometry;
-  log_key_ = log_key;
-  pages_.resize(geometry.table_pages());
-  references_.resize(geometry.table_pages());
-  maps_.resize(geometry.table_maps());
-  dirty_.Reset(geometry.table_pages());
-  to_write_.Reset(geometry.table_pages());
-  maps_to_write_.Reset(geometry.table_maps());
+  frames_max_ = frames_max;
+  table_.Reset({.maps_offset = geometry.page_maps_offset(),
+                .blocks_offset = geometry.pages_offset(),
+                .blocks = geometry.pages(),
+                .map_magic = kPageMapMagic,
+                .block_magic = kPageMagic,
+                .log_key = log_key});
+  frame_of_.resize(geometry.pages());
 }
 
-const Home& HomeTable::at(uint32_t place) const {
-  CHECK_LT(place, geometry_.extents_total);
-  const std::unique_ptr<Page>& page = pages_[place / kHomesPerPage];
-  return page == nullptr ? kNobody : (*page)[place % kHomesPerPage];
+HomeTable::Frame& HomeTable::FrameOf(uint32_t page) {
+  CHECK_LT(page, frame_of_.size());
+  CHECK(frame_of_[page] != 0) << "page " << page << " is not in memory";
+  return frames_[frame_of_[page] - 1];
+}
+
+const Home& HomeTable::at(uint32_t place) {
+  Frame& frame = FrameOf(PageOf(place));
+  frame.referenced = true;
+  return (*frame.page)[place % kHomesPerPage];
 }
 
 void HomeTable::Set(uint32_t place, const Home& home) {
-  CHECK_LT(place, geometry_.extents_total);
-  const uint32_t number = place / kHomesPerPage;
-  std::unique_ptr<Page>& page = pages_[number];
-  if (page == nullptr) page = std::make_unique<Page>();
-  if (to_write_.contains(number) && !PLANTED_BUG("S8-page-changes-after-the-cut")) {
-    const auto [frozen, is_first] = frozen_.try_emplace(number);
-    if (is_first) frozen->second = std::make_unique<Page>(*page);
+  CHECK(!writing_) << "a page changes between the cut and its checkpoint";
+  Frame& frame = FrameOf(PageOf(place));
+  (*frame.page)[place % kHomesPerPage] = home;
+  frame.referenced = true;
+  table_.MarkDirty(frame.number);
+}
+
+bool HomeTable::exists(uint32_t page) const {
+  return cached(page) || table_.reference(page).slot != SlotTable::Slot::kNone;
+}
+
+void HomeTable::AddEmpty(uint32_t page) {
+  CHECK(!cached(page));
+  Add(page);
+}
+
+void HomeTable::Pin(uint32_t page) {
+  Frame& frame = FrameOf(page);
+  CHECK_LT(frame.pins, UINT16_MAX);
+  ++frame.pins;
+}
+
+void HomeTable::Unpin(uint32_t page) {
+  Frame& frame = FrameOf(page);
+  CHECK_GT(frame.pins, 0);
+  --frame.pins;
+}
+
+bool HomeTable::evictable(const Frame& frame) const {
+  if (frame.page == nullptr || frame.pins > 0 || frame.written) return false;
+  if (PLANTED_BUG("S8-dirty-page-evicted")) return true;
+  return !table_.is_dirty(frame.number) && !table_.awaits_writing(frame.number);
+}
+
+void HomeTable::Evict() {
+  // Two rounds of the hand: one takes away the second chances.
+  for (size_t left = frames_.size() * 2; left > 0 && frames_used_ >= frames_max_; --left) {
+    hand_ = hand_ + 1 < frames_.size() ? hand_ + 1 : 0;
+    Frame& frame = frames_[hand_];
+    if (!evictable(frame)) continue;
+    if (frame.referenced) {
+      frame.referenced = false;
+      continue;
+    }
+    frame_of_[frame.number] = 0;
+    frame = {};
+    free_frames_.push_back(hand_);
+    --frames_used_;
   }
-  (*page)[place % kHomesPerPage] = home;
-  dirty_.insert(number);
+}
+
+HomeTable::Page& HomeTable::Add(uint32_t page) {
+  CHECK(!cached(page));
+  Evict();
+  if (free_frames_.empty()) {
+    free_frames_.push_back(static_cast<uint32_t>(frames_.size()));
+    frames_.emplace_back();
+  }
+  const uint32_t index = free_frames_.back();
+  free_frames_.pop_back();
+  Frame& frame = frames_[index];
+  frame.page = std::make_unique<Page>();
+  frame.number = page;
+  frame.referenced = true;
+  frame_of_[page] = index + 1;
+  ++frames_used_;
+  return *frame.page;
+}
+
+HomeTable::PageRead HomeTable::ToRead(uint32_t page) const {
+  const SlotTable::Reference& reference = table_.reference(page);
+  return {.page = page, .reference = reference, .offset_bytes = table_.OffsetOf(page, reference)};
+}
+
+bool HomeTable::OnPageRead(const PageRead& read, std::span<const std::byte> block) {
+  if (!SlotTable::Matches(block, read.reference)) return false;
+  if (!IsCurrent(read) && !(PLANTED_BUG("S4-old-page-taken") && !cached(read.page))) return true;
+  std::memcpy(Add(read.page).data(), block.data() + sizeof(TableBlockHeader), sizeof(Page));
+  return true;
+}
+
+bool HomeTable::IsCurrent(const PageRead& read) const {
+  return !cached(read.page) && table_.reference(read.page) == read.reference;
+}
+
+Home HomeTable::HomeIn(std::span<const std::byte> block, uint32_t place) {
+  Home home;
+  const size_t at = sizeof(TableBlockHeader) + place % kHomesPerPage * sizeof(Home);
+  std::memcpy(&home, block.subspan(at, sizeof(Home)).data(), sizeof(home));
+  return home;
+}
+
+void HomeTable::SetBudget(size_t bytes) {
+  const size_t frames = std::max<size_t>(bytes / kFrameBytes, kFramesMin);
+  frames_max_ = static_cast<uint32_t>(std::min<size_t>(frames, UINT32_MAX / 2));
+  if (frames_used_ > frames_max_) Evict();
 }
 
 // ---- Checkpoint
 
 void HomeTable::BeginCheckpoint(uint64_t checkpoint_number) {
-  CHECK(to_write_.empty() && maps_to_write_.empty() && frozen_.empty());
-  checkpoint_number_ = checkpoint_number;
-  to_write_.swap(dirty_);
-}
-
-uint64_t HomeTable::Give(std::span<std::byte> block, uint64_t magic, uint64_t number,
-                         uint64_t region_offset, Reference& reference) {
-  const TableBlockHeader header{.magic = magic,
-                                .log_key = log_key_,
-                                .number = number,
-                                .checkpoint_number = checkpoint_number_};
-  std::memcpy(block.data(), &header, sizeof(header));
-  bool second = reference.slot == Slot::kFirst;
-  if (PLANTED_BUG("S8-page-over-the-last-one")) second = reference.slot == Slot::kSecond;
-  reference.slot = second ? Slot::kSecond : Slot::kFirst;
-  reference.crc = Crc32c(block);
-  return SlotOffset(region_offset, static_cast<uint32_t>(number), second);
+  CHECK(!writing_ && written_.empty());
+  writing_ = true;
+  table_.BeginCheckpoint(checkpoint_number);
 }
 
 std::optional<uint64_t> HomeTable::NextToWrite(std::span<std::byte> block) {
-  CHECK_EQ(block.size(), kBlockBytes);
-  while (!to_write_.empty()) {
-    const uint32_t number = to_write_.TakeFirst();
-    maps_to_write_.insert(number / kPagesPerMap);
-    Reference& reference = references_[number];
-    if (!EncodePage(number, block)) {
-      reference = {};
-      if (!dirty_.contains(number)) pages_[number] = nullptr;
-      continue;
-    }
-    return Give(block, kPageMagic, number, geometry_.pages_offset(), reference);
+  return table_.NextToWrite(block, [this](uint32_t number, std::span<std::byte> content) {
+    if (PLANTED_BUG("S8-dirty-page-evicted") && !cached(number)) return false;
+    Frame& frame = FrameOf(number);
+    frame.written = true;
+    written_.push_back(frame_of_[number] - 1);
+    std::memset(content.data(), 0, content.size());
+    std::memcpy(content.data(), frame.page->data(), sizeof(Page));
+    return true;
+  });
+}
+
+void HomeTable::CheckpointWritten() {
+  for (const uint32_t index : written_) frames_[index].written = false;
+  written_.clear();
+  writing_ = false;
+}
+
+void HomeTable::Check() const {
+  uint32_t used = 0;
+  for (uint32_t index = 0; index < frames_.size(); ++index) {
+    const Frame& frame = frames_[index];
+    if (frame.page == nullptr) continue;
+    CHECK_EQ(frame_of_[frame.number], index + 1);
+    ++used;
   }
-  if (maps_to_write_.empty()) return std::nullopt;
-  const uint32_t number = maps_to_write_.TakeFirst();
-  EncodeMap(number, block);
-  return Give(block, kMapMagic, number, geometry_.maps_offset(), maps_[number]);
-}
-
-bool HomeTable::EncodePage(uint32_t number, std::span<std::byte> block) {
-  std::unique_ptr<Page> frozen;
-  if (const auto found = frozen_.find(number); found != frozen_.end()) {
-    frozen = std::move(found->second);
-    frozen_.erase(found);
-  }
-  const Page* source = frozen != nullptr ? frozen.get() : pages_[number].get();
-  if (source == nullptr) return false;
-  const Page& page = *source;
-  const auto is_used = [](const Home& home) { return home.present != 0; };
-  if (std::none_of(page.begin(), page.end(), is_used)) return false;
-  static_assert(sizeof(TableBlockHeader) + sizeof(Page) == kBlockBytes);
-  std::memcpy(block.data() + sizeof(TableBlockHeader), page.data(), sizeof(Page));
-  return true;
-}
-
-void HomeTable::EncodeMap(uint32_t number, std::span<std::byte> block) const {
-  std::memset(block.data(), 0, block.size());
-  std::byte* crc = block.data() + sizeof(TableBlockHeader);
-  std::byte* slot = crc + kPagesPerMap * sizeof(uint32_t);
-  const uint32_t first = number * kPagesPerMap;
-  const auto end = std::min<size_t>(references_.size(), size_t{first} + kPagesPerMap);
-  for (size_t i = first; i < end; ++i) {
-    StoreLe(crc, references_[i].crc);
-    crc += sizeof(uint32_t);
-    *slot++ = static_cast<std::byte>(references_[i].slot);
-  }
-}
-
-void HomeTable::EncodeRoot(ByteWriter& writer) const {
-  CHECK(to_write_.empty() && maps_to_write_.empty());
-  for (const Reference& map : maps_) {
-    writer.U8(static_cast<uint8_t>(map.slot));
-    writer.U32(map.crc);
-  }
-}
-
-// ---- Recovery
-
-bool HomeTable::DecodeRoot(ByteReader& reader) {
-  for (Reference& map : maps_) {
-    const uint8_t slot = reader.U8();
-    map.crc = reader.U32();
-    if (slot > static_cast<uint8_t>(Slot::kSecond)) return false;
-    map.slot = static_cast<Slot>(slot);
-  }
-  return reader.ok();
-}
-
-std::optional<HomeTable::Range> HomeTable::NextUsed(const std::vector<Reference>& references,
-                                                    uint32_t* next, uint64_t region_offset) const {
-  constexpr uint32_t kBlocksMax = kIoBytesMax / (2 * kBlockBytes);
-  while (*next < references.size() && references[*next].slot == Slot::kNone) ++*next;
-  if (*next == references.size()) return std::nullopt;
-  const uint32_t first = *next;
-  const auto end =
-      static_cast<uint32_t>(std::min<size_t>(references.size(), size_t{first} + kBlocksMax));
-  *next = end;
-  return Range{.offset_bytes = SlotOffset(region_offset, first, false),
-               .length_bytes = uint64_t{end - first} * 2 * kBlockBytes};
-}
-
-std::optional<HomeTable::Range> HomeTable::NextRead() {
-  if (const auto maps = NextUsed(maps_, &next_map_, geometry_.maps_offset())) return maps;
-  return NextUsed(references_, &next_page_, geometry_.pages_offset());
-}
-
-bool HomeTable::Matches(std::span<const std::byte> block, const Reference& reference) const {
-  return Crc32c(block) == reference.crc || PLANTED_BUG("S4-page-not-verified");
-}
-
-bool HomeTable::DecodeMap(uint32_t number, std::span<const std::byte> block) {
-  const std::byte* crc = block.data() + sizeof(TableBlockHeader);
-  const std::byte* slot = crc + kPagesPerMap * sizeof(uint32_t);
-  const uint32_t first = number * kPagesPerMap;
-  const auto end = std::min<size_t>(references_.size(), size_t{first} + kPagesPerMap);
-  for (size_t i = first; i < end; ++i, crc += sizeof(uint32_t), ++slot) {
-    if (*slot > static_cast<std::byte>(Slot::kSecond)) return false;
-    references_[i] = {.crc = LoadLe<uint32_t>(crc), .slot = static_cast<Slot>(*slot)};
-  }
-  return true;
-}
-
-bool HomeTable::OnRead(const Range& range, std::span<const std::byte> bytes) {
-  const bool is_map = range.offset_bytes < geometry_.pages_offset();
-  const uint64_t region = is_map ? geometry_.maps_offset() : geometry_.pages_offset();
-  const auto first = static_cast<uint32_t>((range.offset_bytes - region) / (2 * kBlockBytes));
-  const auto count = static_cast<uint32_t>(range.length_bytes / (2 * kBlockBytes));
-  for (uint32_t i = 0; i < count; ++i) {
-    const uint32_t number = first + i;
-    const Reference& reference = is_map ? maps_[number] : references_[number];
-    if (reference.slot == Slot::kNone) continue;
-    const uint64_t at = SlotOffset(0, i, reference.slot == Slot::kSecond);
-    const std::span<const std::byte> block = bytes.subspan(at, kBlockBytes);
-    if (!Matches(block, reference)) return false;
-    if (is_map) {
-      if (!DecodeMap(number, block)) return false;
-      continue;
-    }
-    auto page = std::make_unique<Page>();
-    std::memcpy(page->data(), block.data() + sizeof(TableBlockHeader), sizeof(Page));
-    pages_[number] = std::move(page);
-  }
-  return true;
+  CHECK_EQ(used, frames_used_);
 }
 
 }  // namespace gabion::store

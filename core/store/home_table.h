@@ -1,11 +1,9 @@
-// Where extents are when they are not in the log: one record for each place of the device, in pages
-// that are written, only those that changed, with each checkpoint.
+// Checksums of what is outside the log, and once more whose it is: one record for each place of the
+// device, in pages. Which record counts, the directory says: those of places that are nobody's are
+// leftovers. Pages are read when they are needed, and kept within a budget; those that changed stay
+// until the next checkpoint has written them.
 //
-//   root (in the checkpoint area) -> map blocks -> pages of records
-//
-// Pages and map blocks have two slots each. A checkpoint writes what changed into the slot that the
-// last one does not name, so a crash leaves the last one whole. Whoever names a block knows its
-// checksum: a block that is stale, torn or misplaced does not match.
+//   not in memory --OnPageRead--> clean --Set--> dirty --checkpoint written--> clean --> evicted
 #pragma once
 
 #include <array>
@@ -14,18 +12,16 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <utility>
 #include <vector>
 
-#include "absl/container/btree_map.h"
 #include "core/base/bytes.h"
 #include "core/base/ids.h"
+#include "core/store/directory_leaf.h"
 #include "core/store/layout.h"
+#include "core/store/slot_table.h"
 #include "core/store/store.h"
 
 namespace gabion::store {
-
-inline constexpr uint32_t kNoPlace = UINT32_MAX;
 
 // An extent's content outside the log, and whose it is. As on the device (docs/store-format.md).
 struct Home {
@@ -33,117 +29,113 @@ struct Home {
   VtreeId vtree;
   VolumeVersion version;
   Epoch modified;
-  Epoch born;  // Chunk::born, in the record of the chunk's first extent; elsewhere it may be older
   uint32_t chunk = 0;
-  uint16_t present = 0;  // bit i: block i of the extent has data; 0: the place is nobody's
+  uint16_t present = 0;  // bit i: block i of the extent has data; 0: no record
   uint8_t extent = 0;
   uint8_t reserved = 0;
   std::array<uint32_t, kBlocksPerExtent> crc{};  // bound to their blocks (S4)
 
   ChunkKey key() const { return {vtree, version, chunk}; }
+  // Whether this is the record of what the directory knows.
+  bool IsOf(const DirectoryKey& owner, uint32_t number, const PlacedExtent& placed) const;
 };
-static_assert(sizeof(Home) == 112 && std::is_trivially_copyable_v<Home>);
-
-// Small numbers, below a limit; allocates only when the limit is set.
-class NumberSet {
- public:
-  void Reset(uint32_t limit);
-  void insert(uint32_t number);
-  bool contains(uint32_t number) const { return (words_[number / 64] >> number % 64 & 1u) != 0; }
-  bool empty() const { return size_ == 0; }
-  uint32_t size() const { return size_; }
-  // Removes the lowest one.
-  uint32_t TakeFirst();
-  void swap(NumberSet& other) noexcept { std::swap(*this, other); }
-
- private:
-  std::vector<uint64_t> words_;
-  uint32_t size_ = 0;
-  uint32_t first_word_ = 0;  // all words below are zero
-};
+static_assert(sizeof(Home) == 104 && std::is_trivially_copyable_v<Home>);
 
 class HomeTable {
  public:
-  // Every place is nobody's; nothing is on the device.
+  using Page = std::array<Home, kHomesPerPage>;
+  static_assert(sizeof(Page) <= SlotTable::kContentBytes);
+  // What a page in memory takes.
+  static constexpr size_t kFrameBytes = sizeof(Page) + 48;
+  // Pinned pages may be more for a while.
+  static constexpr uint32_t kFramesMin = 1;
+
+  // No place has a record; nothing is on the device.
   void Reset(const Geometry& geometry, uint64_t log_key);
 
-  const Home& at(uint32_t place) const;
+  static uint32_t PageOf(uint32_t place) { return place / kHomesPerPage; }
+
+  // ---- Pages in memory
+  bool cached(uint32_t page) const { return frame_of_[page] != 0; }
+  // Its page must be in memory.
+  const Home& at(uint32_t place);
   void Set(uint32_t place, const Home& home);
-  void Clear(uint32_t place) { Set(place, Home{}); }
+  // Whether the page is in memory or on the device.
+  bool exists(uint32_t page) const;
+  // A page without a record: there was none, or it is lost.
+  void AddEmpty(uint32_t page);
+  // A pinned page stays in memory.
+  void Pin(uint32_t page);
+  void Unpin(uint32_t page);
 
-  // ---- Checkpoint
-  // What changed so far is to be written, as it is now: changes from now on are the next
-  // checkpoint's. (A slice may be dropped meanwhile, and its record not be durable in the end.)
-  void BeginCheckpoint(uint64_t checkpoint_number);
-  // The next block to write, pages first, then maps: fills `block` and says where on the device it
-  // goes. Nothing: all of them were given out.
-  std::optional<uint64_t> NextToWrite(std::span<std::byte> block);
-  // Of the blocks given out; complete when none is left.
-  size_t root_bytes() const { return maps_.size() * kRootEntryBytes; }
-  void EncodeRoot(ByteWriter& writer) const;
-  uint64_t dirty_pages() const { return dirty_.size(); }
-
-  // ---- Recovery: the root, then `next_read` and `OnRead` until there is nothing to read.
-  [[nodiscard]] bool DecodeRoot(ByteReader& reader);
-  struct Range {
+  // ---- Pages on the device
+  struct PageRead {
+    uint32_t page = 0;
+    SlotTable::Reference reference;
     uint64_t offset_bytes = 0;
-    uint64_t length_bytes = 0;  // at most kIoBytesMax
   };
-  std::optional<Range> NextRead();
-  // False: a block is not what its checksum says.
-  [[nodiscard]] bool OnRead(const Range& range, std::span<const std::byte> bytes);
-  // Calls `visit(place, home)` for every place that is somebody's, ascending, until it says false.
-  template <class Visit>
-  bool ForEach(Visit visit) const;
+  PageRead ToRead(uint32_t page) const;
+  // False: this is not what was asked for. Otherwise the page is in memory, unless a newer one has
+  // taken the place of the one that was asked for.
+  [[nodiscard]] bool OnPageRead(const PageRead& read, std::span<const std::byte> block);
+  // Whether the page is still where it was when the read began, and nowhere else.
+  bool IsCurrent(const PageRead& read) const;
+  // The record of a place, in a block that OnPageRead found to be good.
+  static Home HomeIn(std::span<const std::byte> block, uint32_t place);
+
+  // ---- Budget
+  void SetBudget(size_t bytes);
+  uint32_t frames_max() const { return frames_max_; }
+  uint32_t frames() const { return frames_used_; }
+  uint32_t dirty_pages() const { return table_.dirty(); }
+  // Pages that may be dirty at a time: a round that would change more of them ends early.
+  uint32_t dirty_max() const { return frames_max_ - frames_max_ / 4; }
+  bool is_dirty(uint32_t page) const { return table_.is_dirty(page); }
+  size_t cached_bytes() const { return frames_used_ * kFrameBytes; }
+  // Of what is there for each page, in memory or not.
+  size_t index_bytes() const { return frame_of_.size() * sizeof(uint32_t) + table_.memory_bytes(); }
+
+  // ---- Checkpoint: as SlotTable. Pages do not change before CheckpointWritten.
+  void BeginCheckpoint(uint64_t checkpoint_number);
+  std::optional<uint64_t> NextToWrite(std::span<std::byte> block);
+  // Every block that was given out is on the device: it can be read there.
+  void CheckpointWritten();
+  size_t root_bytes() const { return table_.root_bytes(); }
+  void EncodeRoot(ByteWriter& writer) const { table_.EncodeRoot(writer); }
+
+  // ---- Recovery: the root, then what NextRead asks for.
+  [[nodiscard]] bool DecodeRoot(ByteReader& reader) { return table_.DecodeRoot(reader); }
+  std::optional<SlotTable::Range> NextRead() { return table_.NextMaps(); }
+  [[nodiscard]] bool OnRead(const SlotTable::Range& range, std::span<const std::byte> bytes) {
+    return table_.OnMaps(range, bytes);
+  }
+
+  void Check() const;
 
  private:
-  static constexpr size_t kRootEntryBytes = 5;
-  enum class Slot : uint8_t { kNone, kFirst, kSecond };
-  // Where the newest copy of a block is, and what it must look like.
-  struct Reference {
-    uint32_t crc = 0;
-    Slot slot = Slot::kNone;
+  struct Frame {
+    std::unique_ptr<Page> page;  // null: free
+    uint32_t number = 0;
+    uint16_t pins = 0;
+    bool referenced = false;  // since the hand came by last
+    bool written = false;     // given to the checkpoint that is being written
   };
-  using Page = std::array<Home, kHomesPerPage>;
 
-  // Fills in the header of `block` and refers to it; where it goes.
-  uint64_t Give(std::span<std::byte> block, uint64_t magic, uint64_t number, uint64_t region_offset,
-                Reference& reference);
-  // The content when the checkpoint began. False: there is none.
-  bool EncodePage(uint32_t number, std::span<std::byte> block);
-  void EncodeMap(uint32_t number, std::span<std::byte> block) const;
-  bool Matches(std::span<const std::byte> block, const Reference& reference) const;
-  bool DecodeMap(uint32_t number, std::span<const std::byte> block);
-  // The range of blocks of a region from the first one that is in use, `next` on.
-  std::optional<Range> NextUsed(const std::vector<Reference>& references, uint32_t* next,
-                                uint64_t region_offset) const;
+  Frame& FrameOf(uint32_t page);
+  bool evictable(const Frame& frame) const;
+  // Makes room for one more, if anything can go.
+  void Evict();
+  Page& Add(uint32_t page);
 
-  Geometry geometry_;
-  uint64_t log_key_ = 0;
-  uint64_t checkpoint_number_ = 0;
-  std::vector<std::unique_ptr<Page>> pages_;  // null: every place in it is nobody's
-  std::vector<Reference> references_;         // of pages
-  std::vector<Reference> maps_;
-  NumberSet dirty_;  // pages
-  NumberSet to_write_;
-  NumberSet maps_to_write_;
-  // Of pages to write that changed since the checkpoint began: what they were then.
-  absl::btree_map<uint32_t, std::unique_ptr<Page>> frozen_;
-  // Recovery.
-  uint32_t next_map_ = 0;
-  uint32_t next_page_ = 0;
+  SlotTable table_;
+  std::vector<uint32_t> frame_of_;  // by page: 1 + index of its frame; 0: not in memory
+  std::vector<Frame> frames_;
+  std::vector<uint32_t> free_frames_;
+  std::vector<uint32_t> written_;  // frames
+  uint32_t frames_used_ = 0;
+  uint32_t frames_max_ = kFramesMin;
+  uint32_t hand_ = 0;
+  bool writing_ = false;
 };
-
-template <class Visit>
-bool HomeTable::ForEach(Visit visit) const {
-  for (uint32_t number = 0; number < pages_.size(); ++number) {
-    if (pages_[number] == nullptr) continue;
-    for (uint32_t i = 0; i < kHomesPerPage; ++i) {
-      const Home& home = (*pages_[number])[i];
-      if (home.present != 0 && !visit(number * kHomesPerPage + i, home)) return false;
-    }
-  }
-  return true;
-}
 
 }  // namespace gabion::store

@@ -107,18 +107,6 @@ uint32_t Item::PlainCrc(uint32_t index) const {
   return BindCrc(crc[index], chunk(), PayloadBlock(index));
 }
 
-uint32_t Chunk::PlaceOf(uint32_t extent) const {
-  for (const Place& each : places) {
-    if (each.extent == extent) return each.place;
-  }
-  return kNoPlace;
-}
-
-const Home* Chunk::FindHome(uint32_t extent) const {
-  const uint32_t place = PlaceOf(extent);
-  return place == kNoPlace ? nullptr : &table->at(place);
-}
-
 const Item* Chunk::Newest(uint32_t block) const {
   auto after = versions.upper_bound(VersionKey{block, kLastItem});
   if (after == versions.begin()) return nullptr;
@@ -126,12 +114,12 @@ const Item* Chunk::Newest(uint32_t block) const {
   return after->first.block == block ? after->second : nullptr;
 }
 
-bool Chunk::HasData(uint32_t block) const {
-  if (const Item* item = Newest(block); item != nullptr) {
+bool ChunkView::HasData(uint32_t block) const {
+  if (const Item* item = log == nullptr ? nullptr : log->Newest(block); item != nullptr) {
     return item->PayloadIndex(block).has_value();
   }
-  const Home* home = FindHome(block / kBlocksPerExtent);
-  return home != nullptr && (home->present >> (block % kBlocksPerExtent) & 1u) != 0;
+  const PlacedExtent& home = homes.extent[block / kBlocksPerExtent];
+  return (home.present >> (block % kBlocksPerExtent) & 1u) != 0;
 }
 
 bool Chunk::HasRedirect(uint32_t extent) const {
@@ -143,11 +131,13 @@ bool Chunk::HasRedirect(uint32_t extent) const {
   return false;
 }
 
-Epoch Chunk::Modified(uint32_t extent) const { return ModifiedUpTo(extent, kLastItem); }
+Epoch ChunkView::Modified(uint32_t extent) const { return ModifiedUpTo(extent, kLastItem); }
 
-Epoch Chunk::ModifiedUpTo(uint32_t extent, ItemKey limit) const {
-  const Home* home = FindHome(extent);
-  Epoch modified = home != nullptr ? home->modified : born;
+Epoch ChunkView::ModifiedUpTo(uint32_t extent, ItemKey limit) const {
+  const bool has_home = PlaceOf(extent) != kNoPlace;
+  Epoch modified = has_home ? homes.extent[extent].modified : born();
+  if (log == nullptr) return modified;
+  const auto& versions = log->versions;
   const uint32_t first = extent * kBlocksPerExtent;
   // Copies and drops cover whole extents, so the first block knows the newest of them.
   ItemKey base;
@@ -169,7 +159,7 @@ Epoch Chunk::ModifiedUpTo(uint32_t extent, ItemKey limit) const {
 }
 
 void DeviceState::UpdateClaim(Chunk& chunk, uint32_t extent) {
-  const bool claimed = chunk.data_versions[extent] != 0 && chunk.PlaceOf(extent) == kNoPlace;
+  const bool claimed = chunk.data_versions[extent] != 0 && (chunk.homed >> extent & 1u) == 0;
   const auto bit = static_cast<uint16_t>(1u << extent);
   if (claimed == ((chunk.claimed & bit) != 0)) return;
   chunk.claimed ^= bit;
@@ -182,10 +172,16 @@ void DeviceState::UpdateClaim(Chunk& chunk, uint32_t extent) {
 }
 
 bool DeviceState::InsertVersion(Replica& replica, const ChunkKey& key, uint32_t block, Item* item) {
-  const auto [found, created] = replica.chunks.try_emplace(key, &pool_, &homes_);
+  const auto [found, created] = replica.chunks.try_emplace(key, &pool_);
   Chunk& chunk = found->second;
   if (created) {
-    chunk.born = CoversExtents(item->kind) ? replica.facts.started_epoch : item->key.id.epoch;
+    PlacedChunk homes;
+    if (directory_.Find({item->slice, key}, &homes)) {
+      chunk.homed = homes.extents;
+      chunk.born = homes.born;
+    } else {
+      chunk.born = CoversExtents(item->kind) ? replica.facts.started_epoch : item->key.id.epoch;
+    }
   }
   if (!chunk.versions.emplace(VersionKey{block, item->key}, item).second) return false;
   ++item->versions;
@@ -245,7 +241,6 @@ void DeviceState::ReleasePlace(Item& item, uint32_t extent) {
 void DeviceState::EraseChunkIfEmpty(Replica& replica, const ChunkKey& key) {
   const auto chunk = replica.chunks.find(key);
   if (chunk == replica.chunks.end() || !chunk->second.versions.empty()) return;
-  if (!chunk->second.places.empty()) return;
   CHECK_EQ(chunk->second.claimed, 0u);
   replica.chunks.erase(chunk);
 }
@@ -303,15 +298,6 @@ void DeviceState::Place(Item* item, uint64_t position) {
   CHECK(by_position_.emplace(std::pair(position, item->number), item).second);
 }
 
-void DeviceState::NoteBorn(const Chunk& chunk) {
-  if (chunk.places.empty()) return;
-  const uint32_t place = chunk.places.front().place;
-  if (homes_.at(place).born == chunk.born) return;
-  Home home = homes_.at(place);
-  home.born = chunk.born;
-  homes_.Set(place, home);
-}
-
 void DeviceState::SetHome(Replica& replica, const Home& home, uint32_t place,
                           std::span<const VersionKey> versions) {
   CHECK_EQ(place == kNoPlace, home.present == 0);
@@ -333,51 +319,67 @@ void DeviceState::SetHome(Replica& replica, const Home& home, uint32_t place,
     }
     if (item->versions == 0) emptied_.push_back(item->key);
   }
-  const uint32_t old = chunk.PlaceOf(home.extent);
+  const DirectoryKey owner{home.slice, key};
+  PlacedChunk homes;
+  directory_.Find(owner, &homes);
+  const uint32_t old = homes.extent[home.extent].place;
+  // The record of a place that is nobody's stays: the directory says that it does not count.
   if (old != place && old != kNoPlace) {
-    homes_.Clear(old);
     if (PLANTED_BUG("S8-old-home-released-at-the-floor")) {
       extents_.FreeTooEarly(old);
     } else {
       extents_.FreeAfterCheckpoint(old);
     }
-    std::erase_if(chunk.places, [old](const Chunk::Place& each) { return each.place == old; });
   }
   if (place == kNoPlace) {
     chunk.born = std::max(chunk.born, home.modified);
+    homes.Clear(home.extent);
   } else {
+    homes.Set(home.extent, {.place = place, .present = home.present, .modified = home.modified});
     homes_.Set(place, home);
   }
-  if (place != old && place != kNoPlace) {
-    const auto after =
-        std::find_if(chunk.places.begin(), chunk.places.end(),
-                     [&home](const Chunk::Place& other) { return other.extent > home.extent; });
-    chunk.places.insert(after, {.extent = home.extent, .place = place});
-  }
-  NoteBorn(chunk);
+  homes.born = chunk.born;
+  chunk.homed = homes.extents;
+  directory_.Put(owner, homes);
   UpdateClaim(chunk, home.extent);
   EraseChunkIfEmpty(replica, key);
   for (const ItemKey& item : emptied_) Remove(replica, item);
   emptied_.clear();
 }
 
+std::optional<SlotTable::Range> DeviceState::NextRead() {
+  if (const auto range = directory_.NextRead()) return range;
+  reading_homes_ = true;
+  return homes_.NextRead();
+}
+
+bool DeviceState::OnRead(const SlotTable::Range& range, std::span<const std::byte> bytes) {
+  return reading_homes_ ? homes_.OnRead(range, bytes) : directory_.OnRead(range, bytes);
+}
+
 bool DeviceState::InsertHomes() {
-  return homes_.ForEach([this](uint32_t place, const Home& home) {
-    Replica* replica = Find(home.slice);
-    if (replica == nullptr || place >= extents_.total()) return false;
-    if (home.extent >= kExtentsPerChunk || !extents_.Claim(place)) return false;
-    Chunk& chunk = replica->chunks.try_emplace(home.key(), &pool_, &homes_).first->second;
-    const auto after =
-        std::find_if(chunk.places.begin(), chunk.places.end(),
-                     [&home](const Chunk::Place& other) { return other.extent >= home.extent; });
-    if (after != chunk.places.end() && after->extent == home.extent) {
-      return PLANTED_BUG("S6-extent-with-two-homes");
+  for (Directory::Cursor it = directory_.From({}); it.valid(); it.Next()) {
+    const Replica* replica = Find(it.key().slice);
+    if (replica == nullptr) return false;
+    for (const PlacedExtent& each : it.chunk().extent) {
+      if (each.place == kNoPlace) continue;
+      if (each.place >= extents_.total() || !homes_.exists(HomeTable::PageOf(each.place))) {
+        return false;
+      }
+      if (!extents_.Claim(each.place) && !PLANTED_BUG("S6-extent-with-two-owners")) return false;
     }
-    chunk.places.insert(after, {.extent = home.extent, .place = place});
-    chunk.born = std::max(chunk.born, home.born);
-    UpdateClaim(chunk, home.extent);
-    return true;
-  });
+  }
+  // Items were here first.
+  for (auto& [slice, replica] : replicas_) {
+    for (auto& [key, chunk] : replica->chunks) {
+      PlacedChunk homes;
+      if (!directory_.Find({slice, key}, &homes)) continue;
+      if (chunk.born != homes.born) return false;
+      chunk.homed = homes.extents;
+      for (uint32_t extent = 0; extent < kExtentsPerChunk; ++extent) UpdateClaim(chunk, extent);
+    }
+  }
+  return true;
 }
 
 }  // namespace gabion::store

@@ -16,6 +16,7 @@ namespace gabion::store {
 uint64_t StoreImpl::extents_free() const {
   // A checkpoint must always fit its area.
   if (checkpointer_.bytes_estimate() > geometry_.area_bytes / 16 * 15) return 0;
+  if (state_.directory().leaves_free() < geometry_.leaves() / 16) return 0;
   const uint64_t free = uint64_t{state_.extents().free()} + destager_.in_transit();
   const uint64_t reserve = PLANTED_BUG("S5-no-reserve") ? 0 : geometry_.reserve();
   const uint64_t taken = reserve + state_.claims();
@@ -29,6 +30,20 @@ Capacity StoreImpl::capacity() const {
           .extents_free = extents_free(),
           .log_bytes = geometry_.log_bytes,
           .log_used_bytes = log_.used()};
+}
+
+Memory StoreImpl::memory() const {
+  const HomeTable& homes = state_.homes();
+  Memory memory;
+  memory.budget_bytes = budget_bytes();
+  memory.directory_bytes = state_.directory().memory_bytes();
+  memory.fixed_bytes = homes.index_bytes() + state_.extents().memory_bytes();
+  memory.log_bytes = state_.index_reserved_bytes();
+  memory.log_bytes_max = index_bytes_max();
+  memory.page_bytes = homes.cached_bytes();
+  memory.pages = homes.frames();
+  memory.pages_max = homes.frames_max();
+  return memory;
 }
 
 void DeviceState::Check() const {
@@ -75,32 +90,37 @@ void DeviceState::Check() const {
         --versions;
       }
       CHECK(data_versions == chunk.data_versions);
+      PlacedChunk placed;
+      directory_.Find({slice, key}, &placed);
+      CHECK_EQ(chunk.homed, placed.extents);
+      CHECK(placed.extents == 0 || placed.born == chunk.born);
       uint32_t claimed = 0;
       for (uint32_t extent = 0; extent < kExtentsPerChunk; ++extent) {
-        const bool homeless = chunk.PlaceOf(extent) == kNoPlace;
+        const bool homeless = (chunk.homed >> extent & 1u) == 0;
         if (homeless && data_versions[extent] > 0) claimed |= 1u << extent;
       }
       CHECK_EQ(claimed, chunk.claimed);
       claims += static_cast<uint64_t>(std::popcount(claimed));
-      CHECK(!chunk.places.empty() || !chunk.versions.empty());
-      for (const Chunk::Place& each : chunk.places) {
-        const Home& home = homes_.at(each.place);
-        CHECK(home.slice == slice && home.key() == key && home.extent == each.extent);
-        CHECK(home.present != 0);
-        CHECK(extents_.used(each.place));
-        CHECK(!owned[each.place]) << "extent with two owners: " << each.place;
-        owned[each.place] = true;
-        ++homes;
-      }
-      if (!chunk.places.empty()) CHECK(homes_.at(chunk.places.front().place).born == chunk.born);
+      CHECK(!chunk.versions.empty());
     }
     CHECK_EQ(versions, 0u);
   }
   CHECK_EQ(claims, claims_);
   CHECK_EQ(items, by_position_.size());
-  uint64_t records = 0;
-  homes_.ForEach([&records](uint32_t, const Home&) { return ++records > 0; });
-  CHECK_EQ(homes, records);
+  directory_.Check();
+  homes_.Check();
+  for (Directory::Cursor it = directory_.From({}); it.valid(); it.Next()) {
+    CHECK(replicas_.contains(it.key().slice));
+    const PlacedChunk chunk = it.chunk();
+    for (const PlacedExtent& each : chunk.extent) {
+      if (each.place == kNoPlace) continue;
+      CHECK(extents_.used(each.place));
+      CHECK(homes_.exists(HomeTable::PageOf(each.place)));
+      CHECK(!owned[each.place]) << "extent with two owners: " << each.place;
+      owned[each.place] = true;
+      ++homes;
+    }
+  }
   CHECK_EQ(redirected, redirected_);
   CHECK_LE(homes + redirected + extents_.pending() + extents_.free(), extents_.total());
 }
@@ -117,8 +137,8 @@ void StoreImpl::CheckInvariants(bool everything) const {
   // S6: every extent is free, a home, an entry's own, waiting for a checkpoint, or on its way to
   // become a home.
   uint64_t homes = 0;
-  for (const auto& [slice, replica] : state_.replicas()) {
-    for (const auto& [key, chunk] : replica->chunks) homes += chunk.places.size();
+  for (Directory::Cursor it = state_.directory().From({}); it.valid(); it.Next()) {
+    homes += static_cast<uint64_t>(std::popcount(it.chunk().extents));
   }
   const ExtentTable& extents = state_.extents();
   CHECK_EQ(
@@ -141,7 +161,7 @@ std::string StoreImpl::Dump() const {
     absl::StrAppendFormat(
         &text,
         "  slice %s started %s in sync %s committed %s last %s durable %s%s: %d entries, %d "
-        "chunks\n",
+        "chunks in the log\n",
         ToString(slice), ToString(facts.started_epoch), ToString(facts.in_sync_epoch),
         ToString(facts.commit_point), ToString(facts.last), ToString(facts.last_durable),
         facts.needs_resync ? " NEEDS RESYNC" : "", replica->items.size(), replica->chunks.size());
@@ -185,14 +205,6 @@ uint64_t StoreImpl::StateHash() const {
       add(key.version.value());
       add(key.chunk);
       add(chunk.born.value());
-      for (const Chunk::Place& each : chunk.places) {
-        const Home& home = state_.homes().at(each.place);
-        add(home.extent);
-        add(each.place);
-        add(home.present);
-        add(home.modified.value());
-        for (const uint32_t crc : home.crc) add(crc);
-      }
     }
     for (const wire::RequestRecord& record : replica->requests.All()) {
       add(record.client.value());
@@ -200,6 +212,19 @@ uint64_t StoreImpl::StateHash() const {
       add(record.request.value());
       add(record.low_water.value());
       add_id(record.entry);
+    }
+  }
+  for (Directory::Cursor it = state_.directory().From({}); it.valid(); it.Next()) {
+    const PlacedChunk chunk = it.chunk();
+    add(it.key().slice.value());
+    add(it.key().chunk.vtree.value());
+    add(it.key().chunk.version.value());
+    add(it.key().chunk.chunk);
+    add(chunk.born.value());
+    for (const PlacedExtent& each : chunk.extent) {
+      add(each.place);
+      add(each.present);
+      add(each.modified.value());
     }
   }
   return hash;

@@ -20,7 +20,7 @@ using wire::kBlocksPerExtent;
 using wire::kExtentBytes;
 using wire::kExtentsPerChunk;
 
-inline constexpr uint32_t kFormatVersion = 4;
+inline constexpr uint32_t kFormatVersion = 5;
 inline constexpr uint64_t kHeadBytes = 1 << 20;  // both superblocks and what is kept free for later
 inline constexpr std::array<uint64_t, 2> kSuperblockOffset = {0, 512 << 10};
 inline constexpr uint64_t kLogBytesMin = 4 << 20;
@@ -28,8 +28,12 @@ inline constexpr uint64_t kLogBytesDefaultMin = 8 << 20;
 inline constexpr uint64_t kLogBytesDefaultMax = uint64_t{4} << 30;
 inline constexpr uint32_t kExtentsMin = 32;
 inline constexpr uint32_t kIoBytesMax = 1 << 20;  // of one read or write of our own
-inline constexpr uint32_t kHomesPerPage = 36;
-inline constexpr uint32_t kPagesPerMap = 768;
+inline constexpr uint32_t kHomesPerPage = 38;
+inline constexpr uint32_t kBlocksPerMap = 768;
+// Leaves of the directory, of about 4000 bytes and 11/25 full at least, have room for 27 bytes of
+// each extent. A chunk with a single extent takes 10 to 13.
+inline constexpr uint32_t kExtentsPerLeaf = 64;
+inline constexpr uint32_t kLeavesMin = 24;
 
 inline constexpr Duration kSealDelay = std::chrono::milliseconds(100);
 inline constexpr Duration kIdleDelay = std::chrono::seconds(1);
@@ -47,14 +51,16 @@ struct Geometry {
   uint32_t extents_total = 0;
 
   uint64_t area_offset(uint32_t area) const { return kHeadBytes + area * area_bytes; }
-  // The table of homes: each block has two slots, one behind the other.
-  uint32_t table_pages() const { return (extents_total + kHomesPerPage - 1) / kHomesPerPage; }
-  uint32_t table_maps() const { return (table_pages() + kPagesPerMap - 1) / kPagesPerMap; }
-  uint64_t maps_offset() const { return kHeadBytes + 2 * area_bytes; }
-  uint64_t pages_offset() const { return maps_offset() + uint64_t{table_maps()} * 2 * kBlockBytes; }
-  uint64_t log_offset() const {
-    return RoundUp(pages_offset() + uint64_t{table_pages()} * 2 * kBlockBytes, kExtentBytes);
-  }
+  // The directory, then the pages of homes: each block has two slots, one behind the other.
+  static uint64_t SlotBytes(uint32_t blocks) { return uint64_t{blocks} * 2 * kBlockBytes; }
+  static uint32_t Maps(uint32_t blocks) { return (blocks + kBlocksPerMap - 1) / kBlocksPerMap; }
+  uint32_t leaves() const { return extents_total / kExtentsPerLeaf + kLeavesMin; }
+  uint32_t pages() const { return extents_total / kHomesPerPage + 1; }
+  uint64_t leaf_maps_offset() const { return kHeadBytes + 2 * area_bytes; }
+  uint64_t leaves_offset() const { return leaf_maps_offset() + SlotBytes(Maps(leaves())); }
+  uint64_t page_maps_offset() const { return leaves_offset() + SlotBytes(leaves()); }
+  uint64_t pages_offset() const { return page_maps_offset() + SlotBytes(Maps(pages())); }
+  uint64_t log_offset() const { return RoundUp(pages_offset() + SlotBytes(pages()), kExtentBytes); }
   uint64_t extents_offset() const { return log_offset() + log_bytes; }
   uint64_t extent_offset(uint32_t place) const {
     return extents_offset() + uint64_t{place} * kExtentBytes;
@@ -124,17 +130,19 @@ struct Superblock {
 };
 static_assert(sizeof(Superblock) == 184 && std::is_trivially_copyable_v<Superblock>);
 
-// ---- Table of homes
-// --------------------------------------------------------------------------------
+// ---- Directory and pages of homes
+// ------------------------------------------------------------------
 
-inline constexpr uint64_t kMapMagic = 0x3150414d53454d48;   // "HMESMAP1"
-inline constexpr uint64_t kPageMagic = 0x314547415053454d;  // "MESPAGE1"
+inline constexpr uint64_t kLeafMapMagic = 0x3150414d4641454c;  // "LEAFMAP1"
+inline constexpr uint64_t kLeafMagic = 0x314641454c524944;     // "DIRLEAF1"
+inline constexpr uint64_t kPageMapMagic = 0x3150414d53454d48;  // "HMESMAP1"
+inline constexpr uint64_t kPageMagic = 0x314547415053454d;     // "MESPAGE1"
 
 // For people: what names a block has its checksum.
 struct TableBlockHeader {
   uint64_t magic = 0;
   uint64_t log_key = 0;
-  uint64_t number = 0;             // of the map or page
+  uint64_t number = 0;             // of the map, leaf or page
   uint64_t checkpoint_number = 0;  // that wrote it
   std::array<uint64_t, 4> reserved{};
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -62,7 +63,7 @@ class Replayed {
   }
 
   const Recovery& recovery() const { return recovery_; }
-  const DeviceState& state() const { return state_; }
+  DeviceState& state() { return state_; }
 
  private:
   // In the phase that it ends with, recovery would write for the first time.
@@ -94,6 +95,17 @@ std::string NameOf(SliceId slice, const ChunkKey& key) {
                          key.chunk);
 }
 
+// Null: its page cannot be read, or is not what it should be.
+const Home* FindHome(HomeTable& homes, uint32_t place, const DeviceReader& reader) {
+  const uint32_t page = HomeTable::PageOf(place);
+  if (!homes.cached(page)) {
+    std::array<std::byte, kBlockBytes> block;
+    const HomeTable::PageRead read = homes.ToRead(page);
+    if (!reader(read.offset_bytes, block) || !homes.OnPageRead(read, block)) return nullptr;
+  }
+  return &homes.at(place);
+}
+
 // ---- Check
 // ----------------------------------------------------------------------------------------
 
@@ -114,7 +126,7 @@ class Checker {
     }
     report_.superblock = *newest;
     CheckCopies(superblocks);
-    const Replayed replayed(info_, reader_, *newest);
+    Replayed replayed(info_, reader_, *newest);
     const Recovery& recovery = replayed.recovery();
     if (recovery.phase() == Recovery::Phase::kFailed) {
       Found(Health::kUnusable, recovery.error());
@@ -157,7 +169,7 @@ class Checker {
     }
   }
 
-  void CheckState(const DeviceState& state) {
+  void CheckState(DeviceState& state) {
     report_.slices = state.replicas().size();
     report_.extents_used = state.extents().total() - state.extents().free();
     for (const auto& [slice, replica] : state.replicas()) {
@@ -165,11 +177,15 @@ class Checker {
         ++report_.slices_that_need_resync;
         Found(Health::kDamaged, absl::StrFormat("slice %s needs resync", ToString(slice)));
       }
-      for (const auto& [key, chunk] : replica->chunks) {
-        for (const Chunk::Place& home : chunk.places) {
-          CheckHome(slice, key, chunk, replica->floor, state.homes().at(home.place), home.place);
-        }
+    }
+    for (Directory::Cursor it = state.directory().From({}); it.valid(); it.Next()) {
+      const PlacedChunk chunk = it.chunk();
+      for (uint32_t extent = 0; extent < kExtentsPerChunk; ++extent) {
+        if (chunk.extent[extent].place == kNoPlace) continue;
+        CheckPlaced(state, it.key(), extent, chunk.extent[extent]);
       }
+    }
+    for (const auto& [slice, replica] : state.replicas()) {
       for (const auto& [key, item] : replica->items) {
         CheckItem(*item, replica->chunks.at(item->chunk()), replica->floor);
       }
@@ -184,20 +200,47 @@ class Checker {
            newer->first.item.id <= floor;
   }
 
-  void CheckHome(SliceId slice, const ChunkKey& key, const Chunk& chunk, EntryId floor,
-                 const Home& home, uint32_t place) {
+  // What the directory says against the record of the place.
+  void CheckPlaced(DeviceState& state, const DirectoryKey& owner, uint32_t extent,
+                   const PlacedExtent& placed) {
+    const Home* home = FindHome(state.homes(), placed.place, reader_);
+    if (home == nullptr) {
+      report_.bad_blocks += static_cast<uint64_t>(std::popcount(placed.present));
+      Found(Health::kDamaged,
+            absl::StrFormat("%s, extent %d: the page with its checksums is damaged; it must come "
+                            "from the other copy",
+                            NameOf(owner.slice, owner.chunk), extent));
+      return;
+    }
+    if (!home->IsOf(owner, extent, placed)) {
+      report_.bad_blocks += static_cast<uint64_t>(std::popcount(placed.present));
+      Found(Health::kDamaged,
+            absl::StrFormat("%s, extent %d: the checksums of place %d are those of %s, extent %d; "
+                            "it must come from the other copy",
+                            NameOf(owner.slice, owner.chunk), extent, placed.place,
+                            NameOf(home->slice, home->key()), home->extent));
+      return;
+    }
+    CheckHome(owner, state.FindChunk(owner.slice, owner.chunk), state.Find(owner.slice)->floor,
+              *home, placed.place);
+  }
+
+  // `log`: what the log holds of the chunk; null: nothing.
+  void CheckHome(const DirectoryKey& owner, const Chunk* log, EntryId floor, const Home& home,
+                 uint32_t place) {
     std::array<std::byte, kExtentBytes>& bytes = extent_;
     const uint64_t offset = geometry_.extent_offset(place);
     const bool readable = reader_(offset, bytes);
     for (uint32_t i = 0; i < kBlocksPerExtent; ++i) {
       const uint32_t block = home.extent * kBlocksPerExtent + i;
-      if ((home.present >> i & 1u) == 0 || IsHidden(chunk, block, floor, ItemKey{})) continue;
+      if ((home.present >> i & 1u) == 0) continue;
+      if (log != nullptr && IsHidden(*log, block, floor, ItemKey{})) continue;
       ++report_.home_blocks;
       const uint64_t at = uint64_t{i} * kBlockBytes;
       // Where the extent as a whole cannot be read, most of its blocks can.
       const std::span<std::byte> content = std::span<std::byte>(bytes).subspan(at, kBlockBytes);
       const bool read = readable || reader_(offset + at, content);
-      CheckBlock(slice, key, block, offset + at, home.crc[i],
+      CheckBlock(owner.slice, owner.chunk, block, offset + at, home.crc[i],
                  read ? std::optional(Crc32c(content)) : std::nullopt);
     }
   }
@@ -390,38 +433,56 @@ void DumpLog(const Superblock& superblock, uint64_t head, const DeviceReader& re
 void DumpSlices(const DeviceState& state, const Print& print) {
   for (const auto& [slice, replica] : state.replicas()) {
     const SliceFacts& facts = replica->facts;
+    size_t chunks = 0;
+    state.Walk(slice, std::nullopt, [&chunks](const ChunkKey&, const ChunkView&) {
+      ++chunks;
+      return true;
+    });
     print(absl::StrFormat(
         "slice %s: started %s, in sync %s, committed %s, floor %s, last %s%s; %d chunks, %d "
         "entries in the log, %d epochs of history\n",
         ToString(slice), ToString(facts.started_epoch), ToString(facts.in_sync_epoch),
         ToString(facts.commit_point), ToString(replica->floor), ToString(facts.last),
-        facts.needs_resync ? ", NEEDS RESYNC" : "", replica->chunks.size(), replica->items.size(),
+        facts.needs_resync ? ", NEEDS RESYNC" : "", chunks, replica->items.size(),
         facts.history.size()));
   }
 }
 
-void DumpChunk(const DeviceState& state, const Geometry& geometry, const DumpOptions::Chunk& wanted,
-               const Print& print) {
-  const Chunk* chunk = state.FindChunk(wanted.slice, wanted.key);
-  if (chunk == nullptr) {
+void DumpHome(HomeTable& homes, const Geometry& geometry, const DirectoryKey& owner,
+              uint32_t extent, const PlacedExtent& placed, const DeviceReader& reader,
+              const Print& print) {
+  print(absl::StrFormat("  extent %d: home %d at %d, present %04x, modified in epoch %s\n", extent,
+                        placed.place, geometry.extent_offset(placed.place), placed.present,
+                        ToString(placed.modified)));
+  const Home* home = FindHome(homes, placed.place, reader);
+  if (home == nullptr || !home->IsOf(owner, extent, placed)) {
+    print("    its checksums are lost\n");
+    return;
+  }
+  for (uint32_t i = 0; i < kBlocksPerExtent; ++i) {
+    if ((home->present >> i & 1u) == 0) continue;
+    const uint32_t block = extent * kBlocksPerExtent + i;
+    print(absl::StrFormat("    block %d: crc %08x\n", block,
+                          BindCrc(home->crc[i], owner.chunk, block)));
+  }
+}
+
+void DumpChunk(DeviceState& state, const Geometry& geometry, const DumpOptions::Chunk& wanted,
+               const DeviceReader& reader, const Print& print) {
+  const ChunkView chunk = state.View(wanted.slice, wanted.key);
+  if (!chunk.exists()) {
     print(NameOf(wanted.slice, wanted.key) + ": nothing is here; it reads as zeroes\n");
     return;
   }
   print(absl::StrFormat("%s: born in epoch %s\n", NameOf(wanted.slice, wanted.key),
-                        ToString(chunk->born)));
-  for (const Chunk::Place& each : chunk->places) {
-    const Home& home = state.homes().at(each.place);
-    print(absl::StrFormat("  extent %d: home %d at %d, present %04x, modified in epoch %s\n",
-                          home.extent, each.place, geometry.extent_offset(each.place), home.present,
-                          ToString(home.modified)));
-    for (uint32_t i = 0; i < kBlocksPerExtent; ++i) {
-      if ((home.present >> i & 1u) == 0) continue;
-      const uint32_t block = home.extent * kBlocksPerExtent + i;
-      print(absl::StrFormat("    block %d: crc %08x\n", block,
-                            BindCrc(home.crc[i], wanted.key, block)));
-    }
+                        ToString(chunk.born())));
+  for (uint32_t extent = 0; extent < kExtentsPerChunk; ++extent) {
+    const PlacedExtent& placed = chunk.homes.extent[extent];
+    if (placed.place == kNoPlace) continue;
+    DumpHome(state.homes(), geometry, {wanted.slice, wanted.key}, extent, placed, reader, print);
   }
-  for (const auto& [version, item] : chunk->versions) {
+  if (chunk.log == nullptr) return;
+  for (const auto& [version, item] : chunk.log->versions) {
     const std::optional<uint32_t> index = item->PayloadIndex(version.block);
     if (!index) {
       print(absl::StrFormat("  block %d: zeroes, by %s in the log\n", version.block,
@@ -453,13 +514,13 @@ Result<void> DumpDevice(const DeviceInfo& info, const DeviceReader& reader,
   if (!newest) return tl::unexpected(newest.error());
   const bool needs_state = options.log || options.slices || options.chunk;
   if (!needs_state) return {};
-  const Replayed replayed(info, reader, *newest);
+  Replayed replayed(info, reader, *newest);
   if (replayed.recovery().phase() == Recovery::Phase::kFailed) {
     return Err(ErrorCode::kCorrupt, "%s", replayed.recovery().error().c_str());
   }
   if (options.slices) DumpSlices(replayed.state(), print);
   if (options.log) DumpLog(*newest, replayed.recovery().head(), reader, print);
-  if (options.chunk) DumpChunk(replayed.state(), newest->geometry(), *options.chunk, print);
+  if (options.chunk) DumpChunk(replayed.state(), newest->geometry(), *options.chunk, reader, print);
   return {};
 }
 

@@ -95,6 +95,23 @@ TEST_F(OfflineTest, NamesEachBadBlockAndWhereItIs) {
       << report.findings[1].text;
 }
 
+// Of the directory's claim and the record of the place, neither is believed without the other.
+TEST_F(OfflineTest, ADamagedPageOfChecksumsCondemnsWhatIsInIt) {
+  const Geometry geometry = *ComputeGeometry(test_.disk().info().size_bytes, 4 << 20);
+  // One of the two slots counts.
+  for (uint64_t slot = 0; slot < 2; ++slot) {
+    test_.disk().FlipBit((geometry.pages_offset() + slot * kBlockBytes + 500) * 8);
+  }
+  const CheckReport report = Check();
+  EXPECT_EQ(report.health, Health::kDamaged);
+  EXPECT_EQ(report.bad_blocks, 21u);
+  EXPECT_EQ(report.log_blocks, 2u);
+  ASSERT_EQ(report.findings.size(), 3u);
+  EXPECT_NE(report.findings[0].text.find("checksums is damaged"), std::string::npos);
+  EXPECT_NE(Dump({.chunk = DumpOptions::Chunk{SliceId(1), TestKey(3)}}).find("are lost"),
+            std::string::npos);
+}
+
 TEST_F(OfflineTest, ABlockThatCannotBeReadCondemnsNoOther) {
   unreadable_ = Find(1007, ExtentsOffset()) + 100;
   const CheckReport report = Check();

@@ -1,5 +1,6 @@
 #include "core/store/reads.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -21,7 +22,7 @@ std::byte* Writable(const Slice& target, uint32_t block) {
 
 }  // namespace
 
-Reads::Reads(const Options& options, const DeviceState* state, Counters* counters)
+Reads::Reads(const Options& options, DeviceState* state, Counters* counters)
     : options_(options), state_(state), counters_(counters) {}
 
 uint32_t Reads::NewOperation() {
@@ -34,6 +35,8 @@ uint32_t Reads::NewOperation() {
   Operation& operation = *ops_[slot];
   operation.active = true;
   operation.from_disk.clear();
+  operation.pages.clear();
+  operation.is_lost = false;
   operation.outstanding = 0;
   operation.attempts = 0;
   operation.io_error = false;
@@ -42,12 +45,14 @@ uint32_t Reads::NewOperation() {
 
 void Reads::Resolve(Operation& operation) {
   operation.from_disk.clear();
+  operation.pages.clear();
+  operation.is_lost = false;
   operation.moves = moves_;
   const Range& range = operation.range;
-  const Chunk* chunk = state_->FindChunk(range.slice, range.key);
+  const ChunkView chunk = state_->View(range.slice, range.key);
   for (uint32_t i = 0; i < range.count; ++i) {
     const uint32_t block = range.first_block + i;
-    const Item* item = chunk == nullptr ? nullptr : chunk->Newest(block);
+    const Item* item = chunk.log == nullptr ? nullptr : chunk.log->Newest(block);
     if (item != nullptr) {
       const std::optional<uint32_t> index = item->PayloadIndex(block);
       if (!index) {
@@ -61,18 +66,40 @@ void Reads::Resolve(Operation& operation) {
       }
       continue;
     }
-    const uint32_t within = block % kBlocksPerExtent;
-    const uint32_t place = chunk == nullptr ? kNoPlace : chunk->PlaceOf(block / kBlocksPerExtent);
-    const Home* home = place == kNoPlace ? nullptr : &state_->homes().at(place);
-    if (home == nullptr || (home->present >> within & 1u) == 0) {
+    const PlacedExtent& placed = chunk.homes.extent[block / kBlocksPerExtent];
+    if ((placed.present >> (block % kBlocksPerExtent) & 1u) == 0) {
       std::memset(Writable(operation.target, i), 0, kBlockBytes);
-      continue;
+    } else {
+      ResolveHome(operation, i, block, placed);
     }
-    operation.from_disk.push_back(
-        {.index = i,
-         .crc = BindCrc(home->crc[within], range.key, block),
-         .offset_bytes = geometry_.extent_offset(place) + uint64_t{within} * kBlockBytes});
   }
+}
+
+void Reads::ResolveHome(Operation& operation, uint32_t index, uint32_t block,
+                        const PlacedExtent& placed) {
+  const uint32_t within = block % kBlocksPerExtent;
+  Block from{.index = index,
+             .offset_bytes = geometry_.extent_offset(placed.place) + uint64_t{within} * kBlockBytes,
+             .place = placed.place};
+  HomeTable& homes = state_->homes();
+  const uint32_t page = HomeTable::PageOf(placed.place);
+  if (homes.cached(page)) {
+    const Range& range = operation.range;
+    const Home& home = homes.at(placed.place);
+    if (!home.IsOf({range.slice, range.key}, block / kBlocksPerExtent, placed)) {
+      operation.is_lost = true;
+    }
+    from.crc = BindCrc(home.crc[within], range.key, block);
+    ++counters_->page_hits;
+  } else {
+    std::vector<Page>& pages = operation.pages;
+    const auto found = std::find_if(pages.begin(), pages.end(),
+                                    [page](const Page& each) { return each.read.page == page; });
+    from.page = static_cast<uint32_t>(found - pages.begin());
+    if (found == pages.end()) pages.push_back({.read = homes.ToRead(page), .block = {}});
+    ++counters_->page_misses;
+  }
+  operation.from_disk.push_back(from);
 }
 
 void Reads::Start(const Range& range, Slice target, Tag tag, DiskTag tag_base, Output out) {
@@ -108,7 +135,19 @@ void Reads::StartItem(const Item& item, Slice target, Tag tag, DiskTag tag_base,
 
 void Reads::Submit(uint32_t slot, DiskTag tag_base, Output out) {
   Operation& operation = *ops_[slot];
+  for (Page& page : operation.pages) {
+    page.block = options_.pool->Allocate(kBlockBytes);
+    if (!page.block.empty()) continue;
+    operation.pages.clear();
+    waiting_.push_back(slot);
+    return;
+  }
   ++operation.attempts;
+  for (Page& page : operation.pages) {
+    out.effects.Read(options_.device, page.read.offset_bytes, std::span(&page.block, 1),
+                     tag_base + slot);
+    ++operation.outstanding;
+  }
   const std::vector<Block>& blocks = operation.from_disk;
   for (size_t i = 0; i < blocks.size();) {
     size_t end = i + 1;
@@ -125,6 +164,45 @@ void Reads::Submit(uint32_t slot, DiskTag tag_base, Output out) {
   if (operation.outstanding == 0) Finish(slot, DoneStatus::kOk, out.done);
 }
 
+bool Reads::Advance(DiskTag tag_base, Output out) {
+  std::vector<uint32_t> slots;
+  slots.swap(waiting_);
+  for (const uint32_t slot : slots) {
+    Resolve(*ops_[slot]);
+    Submit(slot, tag_base, out);
+  }
+  return waiting_.empty();
+}
+
+bool Reads::TakePages(Operation& operation) {
+  HomeTable& homes = state_->homes();
+  for (const Page& page : operation.pages) {
+    if (!homes.OnPageRead(page.read, page.block.span())) return false;
+  }
+  const Range& range = operation.range;
+  for (Block& block : operation.from_disk) {
+    if (block.page == kNoPage) continue;
+    const Home home = HomeTable::HomeIn(operation.pages[block.page].block.span(), block.place);
+    const uint32_t number = range.first_block + block.index;
+    const uint32_t extent = number / kBlocksPerExtent;
+    const bool is_of =
+        home.slice == range.slice && home.key() == range.key && home.extent == extent;
+    if (!is_of) operation.is_lost = true;
+    block.crc = BindCrc(home.crc[number % kBlocksPerExtent], range.key, number);
+  }
+  return true;
+}
+
+bool Reads::Verify(const Operation& operation) const {
+  if (operation.is_lost) return false;
+  return std::all_of(operation.from_disk.begin(), operation.from_disk.end(),
+                     [&operation](const Block& block) {
+                       const std::span<const std::byte> bytes(
+                           Writable(operation.target, block.index), kBlockBytes);
+                       return Crc32c(bytes) == block.crc || PLANTED_BUG("S4-read-not-verified");
+                     });
+}
+
 void Reads::OnDiskDone(uint64_t slot, DiskStatus status, DiskTag tag_base, Output out) {
   CHECK_LT(slot, ops_.size());
   Operation& operation = *ops_[slot];
@@ -132,17 +210,15 @@ void Reads::OnDiskDone(uint64_t slot, DiskStatus status, DiskTag tag_base, Outpu
   if (status != DiskStatus::kOk) operation.io_error = true;
   if (--operation.outstanding > 0) return;
 
-  bool good = !operation.io_error;
-  for (const Block& block : operation.from_disk) {
-    if (!good) break;
-    const std::span<const std::byte> bytes(Writable(operation.target, block.index), kBlockBytes);
-    good = Crc32c(bytes) == block.crc || PLANTED_BUG("S4-read-not-verified");
-  }
-  if (good) {
+  // A page that is elsewhere by now, or in memory, is as good a reason as a block that moved.
+  const bool pages_moved =
+      std::any_of(operation.pages.begin(), operation.pages.end(),
+                  [this](const Page& page) { return !state_->homes().IsCurrent(page.read); });
+  if (!operation.io_error && TakePages(operation) && Verify(operation)) {
     Finish(static_cast<uint32_t>(slot), DoneStatus::kOk, out.done);
     return;
   }
-  const bool moved = operation.moves != moves_;
+  const bool moved = operation.moves != moves_ || pages_moved;
   const bool is_entry = operation.range.count == 0;
   if (moved && is_entry) {
     Finish(static_cast<uint32_t>(slot), DoneStatus::kNotFound, out.done);
@@ -163,6 +239,7 @@ void Reads::Finish(uint32_t slot, DoneStatus status, std::vector<Done>& done) {
   done.push_back({.tag = operation.tag, .status = status});
   operation.active = false;
   operation.target = Slice();
+  operation.pages.clear();
   free_.push_back(slot);
 }
 
@@ -170,6 +247,7 @@ void Reads::Fail(std::vector<Done>& done) {
   for (uint32_t slot = 0; slot < ops_.size(); ++slot) {
     if (ops_[slot]->active) Finish(slot, DoneStatus::kFailed, done);
   }
+  waiting_.clear();
 }
 
 }  // namespace gabion::store

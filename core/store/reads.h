@@ -1,6 +1,7 @@
 // Reads on their way: where each block is, which disk reads fetch it, and whether it is what it
 // should be. A block may move (destaging, relocation) while its read waits; a mismatch is therefore
-// looked up again before it is believed.
+// looked up again before it is believed. Where the checksums are not in memory, their page is read
+// together with the blocks.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@ namespace gabion::store {
 
 class Reads {
  public:
-  Reads(const Options& options, const DeviceState* state, Counters* counters);
+  Reads(const Options& options, DeviceState* state, Counters* counters);
   void Open(const Geometry& geometry) { geometry_ = geometry; }
 
   struct Range {
@@ -28,17 +29,27 @@ class Reads {
 
   // `slot`: what was added to tag_base.
   void OnDiskDone(uint64_t slot, DiskStatus status, DiskTag tag_base, Output out);
+  // Tries again what waits for memory. False: it is still short.
+  bool Advance(DiskTag tag_base, Output out);
   void Fail(std::vector<Done>& done);
   // Something that a read may have been looking at was given away.
   void PlacesMoved() { ++moves_; }
 
+  bool waits_for_memory() const { return !waiting_.empty(); }
   uint32_t in_flight() const { return static_cast<uint32_t>(ops_.size() - free_.size()); }
 
  private:
+  static constexpr uint32_t kNoPage = UINT32_MAX;
   struct Block {
     uint32_t index = 0;         // in the target
     uint32_t crc = 0;           // plain
     uint64_t offset_bytes = 0;  // on the device
+    uint32_t page = kNoPage;    // in `pages`, with the checksum in it; kNoPage: it is known
+    uint32_t place = kNoPlace;
+  };
+  struct Page {
+    HomeTable::PageRead read;
+    Slice block;
   };
   struct Operation {
     bool active = false;
@@ -46,6 +57,8 @@ class Reads {
     Range range;  // count 0: an entry
     Slice target;
     std::vector<Block> from_disk;
+    std::vector<Page> pages;
+    bool is_lost = false;  // its checksums are not what the directory expects
     uint32_t outstanding = 0;
     uint32_t attempts = 0;
     uint64_t moves = 0;
@@ -53,17 +66,24 @@ class Reads {
   };
 
   uint32_t NewOperation();
-  // Fills `from_disk`; copies or zeroes the rest.
+  // Fills `from_disk` and `pages`; copies or zeroes the rest.
   void Resolve(Operation& operation);
+  void ResolveHome(Operation& operation, uint32_t index, uint32_t block,
+                   const PlacedExtent& placed);
+  // The checksums that came with the pages. False: a page is not what it should be.
+  bool TakePages(Operation& operation);
+  bool Verify(const Operation& operation) const;
+  // Waits when memory is short.
   void Submit(uint32_t slot, DiskTag tag_base, Output out);
   void Finish(uint32_t slot, DoneStatus status, std::vector<Done>& done);
 
   Options options_;
-  const DeviceState* state_;
+  DeviceState* state_;
   Counters* counters_;
   Geometry geometry_;
   std::vector<std::unique_ptr<Operation>> ops_;
   std::vector<uint32_t> free_;
+  std::vector<uint32_t> waiting_;
   uint64_t moves_ = 0;
 };
 

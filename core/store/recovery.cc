@@ -143,8 +143,7 @@ bool Recovery::Advance(DiskTag tag, Effects& effects) {
       state_->Reset(superblock_.geometry(), superblock_.log_key);
       std::vector<std::byte> content;
       EncodeState(*state_, &content);
-      ByteWriter writer(&content);
-      state_->homes().EncodeRoot(writer);
+      EncodeRoot(*state_, &content);
       superblock_.checkpoint_bytes = content.size();
       superblock_.checkpoint_crc = Crc32c(content);
       const auto bytes = static_cast<uint32_t>(RoundUp(content.size(), kBlockBytes));
@@ -328,22 +327,22 @@ void Recovery::OnCheckpointPiece() {
     FailDamaged("the checkpoint");
     return;
   }
-  homes_ = state_->homes().NextRead();
+  homes_ = state_->NextRead();
   phase_ = Phase::kReadHomes;
   if (!homes_) OnHomes();
 }
 
 void Recovery::OnHomes() {
   if (homes_) {
-    if (!state_->homes().OnRead(*homes_, buffer_.span().first(homes_->length_bytes))) {
-      FailDamaged("the table of homes");
+    if (!state_->OnRead(*homes_, buffer_.span().first(homes_->length_bytes))) {
+      FailDamaged("the directory of homes");
       return;
     }
-    homes_ = state_->homes().NextRead();
+    homes_ = state_->NextRead();
     if (homes_) return;
   }
-  if (!state_->InsertHomes()) {
-    FailDamaged("the table of homes");
+  if (!state_->FinishRead()) {
+    FailDamaged("the directory of homes");
     return;
   }
   BecomeReplaying();

@@ -98,7 +98,7 @@ class Recovery {
 
   Slice buffer_;
   std::vector<std::byte> checkpoint_;
-  std::optional<HomeTable::Range> homes_;  // that are being read; nothing: all were
+  std::optional<SlotTable::Range> homes_;  // what is read of directory and homes; nothing: all was
 
   // The log: what the buffer holds, and where the next read begins.
   uint64_t buffer_position_ = 0;

@@ -197,13 +197,19 @@ void EncodeState(const DeviceState& state, std::vector<std::byte>* bytes) {
   CHECK(writer.ok());
 }
 
+void EncodeRoot(const DeviceState& state, std::vector<std::byte>* bytes) {
+  ByteWriter writer(bytes);
+  state.directory().EncodeRoot(writer);
+  state.homes().EncodeRoot(writer);
+}
+
 bool DecodeState(std::span<const std::byte> bytes, DeviceState& state) {
   ByteReader reader(bytes);
   const uint32_t replicas = reader.U32();
   for (uint32_t i = 0; i < replicas; ++i) {
     if (!ReadReplica(reader, state)) return false;
   }
-  return state.homes().DecodeRoot(reader) && reader.done();
+  return state.directory().DecodeRoot(reader) && state.homes().DecodeRoot(reader) && reader.done();
 }
 
 }  // namespace gabion::store

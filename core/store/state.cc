@@ -18,9 +18,11 @@ void DeviceState::Reset(const Geometry& geometry, uint64_t log_key) {
   replicas_.clear();
   by_position_.clear();
   extents_.Reset(geometry.extents_total);
+  directory_.Reset(geometry, log_key);
   homes_.Reset(geometry, log_key);
   claims_ = 0;
   redirected_ = 0;
+  reading_homes_ = false;
 }
 
 Replica* DeviceState::Find(SliceId slice) {
@@ -37,6 +39,36 @@ const Chunk* DeviceState::FindChunk(SliceId slice, const ChunkKey& key) const {
   if (replica == nullptr) return nullptr;
   const auto found = replica->chunks.find(key);
   return found == replica->chunks.end() ? nullptr : &found->second;
+}
+
+ChunkView DeviceState::View(SliceId slice, const ChunkKey& key) const {
+  ChunkView view{.log = FindChunk(slice, key), .homes = {}};
+  directory_.Find({slice, key}, &view.homes);
+  return view;
+}
+
+void DeviceState::Walk(
+    SliceId slice, std::optional<ChunkKey> after,
+    absl::FunctionRef<bool(const ChunkKey& key, const ChunkView& view)> visit) const {
+  const Replica* replica = Find(slice);
+  if (replica == nullptr) return;
+  auto log = after ? replica->chunks.upper_bound(*after) : replica->chunks.begin();
+  Directory::Cursor homes = directory_.From({slice, after.value_or(ChunkKey{})});
+  if (after && homes.valid() && homes.key() == DirectoryKey{slice, *after}) homes.Next();
+  while (true) {
+    const bool has_homes = homes.valid() && homes.key().slice == slice;
+    const bool has_log = log != replica->chunks.end();
+    if (!has_homes && !has_log) return;
+    const bool takes_homes = has_homes && (!has_log || homes.key().chunk <= log->first);
+    const bool takes_log = has_log && (!takes_homes || homes.key().chunk == log->first);
+    ChunkView view;
+    const ChunkKey key = takes_homes ? homes.key().chunk : log->first;
+    if (takes_homes) view.homes = homes.chunk();
+    if (takes_log) view.log = &log->second;
+    if (!visit(key, view)) return;
+    if (takes_homes) homes.Next();
+    if (takes_log) ++log;
+  }
 }
 
 Replica* DeviceState::CreateReplica(SliceId slice) {
@@ -63,6 +95,8 @@ Item* DeviceState::AddEntry(SliceId slice, const wire::EntryHeader& entry, const
   if (replica == nullptr) return nullptr;
   SliceFacts& facts = replica->facts;
   if (entry.id.epoch != facts.started_epoch || entry.id <= facts.last) return nullptr;
+  // A damaged checkpoint may hold entries above `last`.
+  if (replica->items.contains(ItemKey{entry.id, 0})) return nullptr;
   if (entry.block_count == 0) return nullptr;
   if (uint32_t{entry.first_block} + entry.block_count > kBlocksPerChunk) return nullptr;
   const bool has_data = entry.kind == wire::EntryKind::kWrite;
@@ -259,13 +293,8 @@ bool DeviceState::DropSlice(SliceId slice) {
   std::vector<ItemKey> keys;
   for (const auto& [key, item] : replica.items) keys.push_back(key);
   for (const ItemKey& key : keys) Remove(replica, key);
-  for (const auto& [key, chunk] : replica.chunks) {
-    CHECK(chunk.versions.empty());
-    for (const Chunk::Place& home : chunk.places) {
-      homes_.Clear(home.place);
-      extents_.FreeAfterCheckpoint(home.place);
-    }
-  }
+  CHECK(replica.chunks.empty());
+  directory_.EraseSlice(slice, [this](uint32_t place) { extents_.FreeAfterCheckpoint(place); });
   replicas_.erase(found);
   return true;
 }

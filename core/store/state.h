@@ -1,4 +1,5 @@
-// What a store knows: its replicas, their entries in the log, the index of those, and the homes.
+// What a store knows: its replicas, their entries in the log, the index of those, the directory of
+// homes, and as many of their checksums as fit the budget.
 // The methods that change it are the records of the log, one each: the live store calls them when
 // it queues a record, recovery calls the same ones when it reads the record back. So what they do
 // may depend only on the record and on the state that earlier records made, never on what destaging
@@ -17,9 +18,11 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/container/inlined_vector.h"
+#include "absl/functional/function_ref.h"
 #include "core/base/buffer.h"
 #include "core/base/ids.h"
 #include "core/base/node_pool.h"
+#include "core/store/directory.h"
 #include "core/store/extents.h"
 #include "core/store/home_table.h"
 #include "core/store/layout.h"
@@ -128,32 +131,35 @@ struct VersionKey {
   auto operator<=>(const VersionKey&) const = default;
 };
 
+// What the log holds of a chunk; what is outside the log is in the directory.
 struct Chunk {
-  struct Place {
-    uint32_t extent = 0;
-    uint32_t place = 0;
-  };
+  explicit Chunk(NodePool* pool) : versions(PoolAllocator<uint8_t>(pool)) {}
 
-  Chunk(NodePool* pool, const HomeTable* table)
-      : table(table), versions(PoolAllocator<uint8_t>(pool)) {}
-
-  const HomeTable* table;
   // When it came into being, as far as known, or lost an extent's data last: extents without a home
   // count as modified then, because their absence may be the news.
   Epoch born;
   PoolMap<VersionKey, Item*> versions;
-  std::vector<Place> places;  // of homes, by extent
   // Versions that need an extent: those with data that have none of their own.
   std::array<uint32_t, kExtentsPerChunk> data_versions{};
+  uint16_t homed = 0;    // extents that have a home
   uint16_t claimed = 0;  // extents that the log will newly take
 
-  uint32_t PlaceOf(uint32_t extent) const;  // kNoPlace: it has no home
-  const Home* FindHome(uint32_t extent) const;
   // The newest version of a block; null: none in the log.
   const Item* Newest(uint32_t block) const;
-  bool HasData(uint32_t block) const;
   // A version in the log has an extent of its own for this one.
   bool HasRedirect(uint32_t extent) const;
+};
+
+// All that is known of a chunk: versions in the log, over its homes.
+struct ChunkView {
+  const Chunk* log = nullptr;  // null: nothing of it is in the log
+  PlacedChunk homes;
+
+  bool exists() const { return log != nullptr || homes.extents != 0; }
+  Epoch born() const { return log != nullptr ? log->born : homes.born; }
+  // kNoPlace: it has no home.
+  uint32_t PlaceOf(uint32_t extent) const { return homes.extent[extent].place; }
+  bool HasData(uint32_t block) const;
   Epoch Modified(uint32_t extent) const;
   // As if versions above `limit` were not there.
   Epoch ModifiedUpTo(uint32_t extent, ItemKey limit) const;
@@ -221,7 +227,8 @@ class DeviceState {
 
   // ---- Destaging.
   // Replaces the home of an extent, which is at `place` (kNoPlace: it has no data any more), and
-  // forgets the `versions` that it now contains.
+  // forgets the `versions` that it now contains. The place's page is in memory; the directory may
+  // need one more leaf.
   void SetHome(Replica& replica, const Home& home, uint32_t place,
                std::span<const VersionKey> versions);
 
@@ -229,8 +236,11 @@ class DeviceState {
   Replica* CreateReplica(SliceId slice);
   ItemPtr NewItem() { return MakePooled<Item>(&pool_, &pool_); }
   bool InsertItem(Replica& replica, ItemPtr item, bool with_versions);
-  // Gives every home of the table to its chunk. False: two claim one extent, or a slice is unknown.
-  bool InsertHomes();
+  // What is still to be read of directory and homes, piece by piece; nothing: FinishRead.
+  std::optional<SlotTable::Range> NextRead();
+  [[nodiscard]] bool OnRead(const SlotTable::Range& range, std::span<const std::byte> bytes);
+  [[nodiscard]] bool FinishRead() { return directory_.FinishRead() && InsertHomes(); }
+  size_t root_bytes() const { return directory_.root_bytes() + homes_.root_bytes(); }
   bool InsertVersion(Replica& replica, const ChunkKey& key, uint32_t block, Item* item);
 
   Replica* Find(SliceId slice);
@@ -239,6 +249,8 @@ class DeviceState {
   absl::btree_map<SliceId, std::unique_ptr<Replica>>& replicas() { return replicas_; }
   HomeTable& homes() { return homes_; }
   const HomeTable& homes() const { return homes_; }
+  Directory& directory() { return directory_; }
+  const Directory& directory() const { return directory_; }
   ExtentTable& extents() { return extents_; }
   const ExtentTable& extents() const { return extents_; }
   // Extents that the log will take when it is destaged.
@@ -249,7 +261,16 @@ class DeviceState {
   bool SetPlaces(Item& item, std::span<const uint32_t> places);
   // For what comes and goes with entries elsewhere.
   NodePool* pool() { return &pool_; }
+  // The index of what is in the log, and what it was at most: that memory is kept.
+  uint64_t index_bytes() const { return pool_.bytes_in_use(); }
+  uint64_t index_reserved_bytes() const { return pool_.bytes_reserved(); }
+  // Null: nothing of it is in the log.
   const Chunk* FindChunk(SliceId slice, const ChunkKey& key) const;
+  ChunkView View(SliceId slice, const ChunkKey& key) const;
+  // Calls `visit(key, view)` for the chunks of a slice above `after`, ascending, until it says
+  // false.
+  void Walk(SliceId slice, std::optional<ChunkKey> after,
+            absl::FunctionRef<bool(const ChunkKey& key, const ChunkView& view)> visit) const;
 
   // Everything agrees with everything; O(size).
   void Check() const;
@@ -262,17 +283,20 @@ class DeviceState {
   void UpdateClaim(Chunk& chunk, uint32_t extent);
   // Takes a place away from its item. A checkpoint, or what recovery reads of the log, may name it.
   void ReleasePlace(Item& item, uint32_t extent);
-  // The chunk's first home says when it was born.
-  void NoteBorn(const Chunk& chunk);
   void EraseChunkIfEmpty(Replica& replica, const ChunkKey& key);
+  // Claims the places that the directory gives away. False: two extents claim one of them, a slice
+  // is unknown, or a page of homes is missing.
+  bool InsertHomes();
 
   NodePool pool_;  // outlives all that follows
   absl::btree_map<SliceId, std::unique_ptr<Replica>> replicas_;
   ExtentTable extents_;
+  Directory directory_;
   HomeTable homes_;
   ItemsByPosition by_position_{PoolAllocator<uint8_t>(&pool_)};
   std::vector<ItemPtr> orphans_;
   std::vector<ItemKey> emptied_;  // of one SetHome; keeps its memory
+  bool reading_homes_ = false;
   uint64_t claims_ = 0;
   uint32_t redirected_ = 0;
   uint64_t next_number_ = 1;

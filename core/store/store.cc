@@ -35,6 +35,7 @@ DeviceId Store::device() const { return impl_->device(); }
 uint64_t Store::log_position() const { return impl_->log_position(); }
 Capacity Store::capacity() const { return impl_->capacity(); }
 Counters Store::counters() const { return impl_->counters(); }
+Memory Store::memory() const { return impl_->memory(); }
 
 uint64_t Store::slice_window_bytes() const {
   // Room for 32 slices in a quarter of the ring; a small ring holds fewer at full window, but one
@@ -124,10 +125,10 @@ uint64_t Store::Present(SliceId slice, const ChunkKey& key, uint32_t first_block
                         uint32_t count) const {
   CHECK_LE(count, 64u);
   CHECK_LE(first_block + count, kBlocksPerChunk);
-  const Chunk* chunk = impl_->state().FindChunk(slice, key);
+  const ChunkView chunk = impl_->state().View(slice, key);
   uint64_t present = 0;
-  for (uint32_t i = 0; chunk != nullptr && i < count; ++i) {
-    if (chunk->HasData(first_block + i)) present |= uint64_t{1} << i;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (chunk.HasData(first_block + i)) present |= uint64_t{1} << i;
   }
   return present;
 }
@@ -147,12 +148,9 @@ void Store::ReadEntry(const Now& now, SliceId slice, EntryId id, Slice target,
 std::vector<ChunkSummary> Store::List(SliceId slice, std::optional<ChunkKey> after,
                                       Epoch after_epoch, size_t max) const {
   std::vector<ChunkSummary> list;
-  const Replica* replica = impl_->state().Find(slice);
-  if (replica == nullptr) return list;
-  auto it = after ? replica->chunks.upper_bound(*after) : replica->chunks.begin();
-  for (; it != replica->chunks.end() && list.size() < max; ++it) {
-    const Chunk& chunk = it->second;
-    ChunkSummary summary{.key = it->first, .modified_epoch = {}, .extents = 0, .changed = 0};
+  if (max == 0) return list;
+  impl_->state().Walk(slice, after, [&](const ChunkKey& key, const ChunkView& chunk) {
+    ChunkSummary summary{.key = key, .modified_epoch = {}, .extents = 0, .changed = 0};
     for (uint32_t extent = 0; extent < kExtentsPerChunk; ++extent) {
       const auto bit = static_cast<uint16_t>(1u << extent);
       const uint32_t first = extent * kBlocksPerExtent;
@@ -167,21 +165,27 @@ std::vector<ChunkSummary> Store::List(SliceId slice, std::optional<ChunkKey> aft
     }
     // A chunk of zeroes is no chunk, whether or not destaging has found out yet.
     if (summary.extents != 0) list.push_back(summary);
-  }
+    return list.size() < max;
+  });
   return list;
 }
 
 uint32_t Store::ExtentsNeeded(SliceId slice, const wire::EntryHeader& entry) const {
   if (entry.kind != wire::EntryKind::kWrite || entry.block_count == 0) return 0;
-  const Chunk* chunk = impl_->state().FindChunk(slice, {entry.vtree, entry.version, entry.chunk});
+  const ChunkKey key{entry.vtree, entry.version, entry.chunk};
+  const Chunk* chunk = impl_->state().FindChunk(slice, key);
+  uint32_t taken = 0;
+  if (chunk != nullptr) {
+    taken = chunk->homed | uint32_t{chunk->claimed};
+  } else {
+    taken = impl_->state().View(slice, key).homes.extents;
+  }
   const uint32_t first = entry.first_block / kBlocksPerExtent;
   const uint32_t last = (entry.first_block + entry.block_count - 1) / kBlocksPerExtent;
-  if (chunk == nullptr) return last - first + 1;
   uint32_t needed = 0;
   for (uint32_t extent = first; extent <= last; ++extent) {
-    const bool has_home = chunk->PlaceOf(extent) != kNoPlace;
-    if (has_home || (chunk->claimed >> extent & 1u) != 0) continue;
-    if (!chunk->HasRedirect(extent)) ++needed;
+    if ((taken >> extent & 1u) != 0) continue;
+    if (chunk == nullptr || !chunk->HasRedirect(extent)) ++needed;
   }
   return needed;
 }

@@ -68,7 +68,13 @@ struct Options {
   uint64_t log_bytes =
       0;  // 0: see ComputeGeometry (1/16 of the device, 8 MiB to 4 GiB); used by Format
   Duration commit_point_delay = std::chrono::milliseconds(50);
+  uint64_t memory_bytes = 0;  // 0: DefaultMemoryBytes
 };
+
+// For all that a store keeps in memory about its device, but for payloads on their way.
+constexpr uint64_t DefaultMemoryBytes(uint64_t device_bytes) {
+  return (16 << 20) + device_bytes / 4096;  // 256 MiB per TiB
+}
 
 enum class State : uint8_t { kClosed, kFormatting, kRecovering, kOpen, kFailed };
 
@@ -146,6 +152,22 @@ struct Capacity {
   uint64_t log_used_bytes = 0;
 };
 
+// What is in memory. The directory grows with what the device holds, about 10 to 13 bytes for each
+// extent of a chunk that has no other, 2 to 3 where chunks are full; pages of checksums take what
+// the others leave.
+struct Memory {
+  uint64_t budget_bytes = 0;
+  uint64_t directory_bytes = 0;
+  uint64_t fixed_bytes = 0;  // of the device's size: which extents are free, where pages are
+  uint64_t log_bytes = 0;    // index of what is in the log; what it has freed included
+  uint64_t log_bytes_max = 0;
+  uint64_t page_bytes = 0;
+  uint64_t pages = 0;
+  uint64_t pages_max = 0;
+
+  uint64_t used_bytes() const { return directory_bytes + fixed_bytes + log_bytes + page_bytes; }
+};
+
 // What an entry takes of the log besides its payload, at most.
 inline constexpr uint64_t kAppendOverheadBytes = 2 * wire::kBlockBytes;
 // Undecided entries of one slice, at most: an epoch start names each of them.
@@ -165,6 +187,9 @@ struct Counters {
   uint64_t destaged_blocks = 0;  // brought home; over time: the destage rate
   uint64_t relocated_blocks = 0;
   uint64_t checksum_errors = 0;
+  // Blocks read whose checksums were in memory, or had to be read with them.
+  uint64_t page_hits = 0;
+  uint64_t page_misses = 0;
   // Of the last Open: how long it took, and what it read back of the log.
   Duration recovery_time{};
   uint64_t recovery_batches = 0;
@@ -206,6 +231,7 @@ class Store {
   uint64_t log_position() const;  // durable; never goes back while the device is what it was
   Capacity capacity() const;
   Counters counters() const;
+  Memory memory() const;
 
   // Bytes of uncommitted entries that one slice may have on this device (R9: all together stay
   // under a quarter of the ring, with room for every slice the device may host).

@@ -23,8 +23,9 @@ using Fate = TestDisk::Fate;
 
 constexpr SliceId kSlice{1};
 constexpr SliceId kOther{2};
+// Memory for a single page of checksums.
 constexpr TestStore::Options kOptions{
-    .device_bytes = 10 << 20, .log_bytes = 4 << 20, .redirect = true};
+    .device_bytes = 10 << 20, .log_bytes = 4 << 20, .redirect = true, .memory_bytes = 1};
 constexpr View kView{.chunks = 2, .requests = 40};
 // Up to so many writes at stake all their subsets are tried.
 constexpr size_t kSubsetsMax = 6;

@@ -11,6 +11,18 @@
 
 namespace gabion::store {
 
+namespace {
+
+// What the directory takes for an extent of a chunk that has no other, at most as a rule.
+constexpr uint64_t kDirectoryBytesPerExtent = 13;
+// Less would stop writes before they are a log's worth.
+constexpr uint64_t kIndexBytesMin = 1 << 20;
+// An entry's bytes in the log, its overhead included, for each byte of the index: a block takes
+// 12 KiB and about 350 bytes.
+constexpr uint64_t kLogBytesPerIndexByte = 32;
+
+}  // namespace
+
 StoreImpl::StoreImpl(const Options& options)
     : options_(options),
       log_(options, &state_, &counters_),
@@ -63,6 +75,7 @@ void StoreImpl::BecomeOpen(const Now& now, Output out) {
              .head = recovery_->head(),
              .tail = superblock.tail_position,
              .last_crc = recovery_->last_crc()});
+  SharePages();
   reads_.Open(geometry_);
   destager_.Open(geometry_);
   redirects_.Open(geometry_);
@@ -200,6 +213,7 @@ void StoreImpl::PumpOpen(const Now& now, Output out) {
       return;
     }
     memory &= destager_.Advance(TagBase(TagKind::kDestage), out.effects);
+    memory &= reads_.Advance(TagBase(TagKind::kRead), out);
     if (!memory) memory_short_ = true;
     Maintain(now, out);
     if (before == progress()) break;
@@ -228,7 +242,40 @@ bool StoreImpl::RoundMadeProgress() {
          relocated_bytes_ < geometry_.log_bytes;
 }
 
+uint64_t StoreImpl::budget_bytes() const {
+  return options_.memory_bytes != 0 ? options_.memory_bytes
+                                    : DefaultMemoryBytes(geometry_.device_bytes);
+}
+
+uint64_t StoreImpl::index_bytes_max() const {
+  const uint64_t budget = budget_bytes();
+  const uint64_t others = kDirectoryBytesPerExtent * geometry_.extents_total;
+  const uint64_t spare = budget > others ? budget - others : 0;
+  return std::max({spare / 3 * 2, budget / 16, kIndexBytesMin});
+}
+
+// The index may grow to its share, and the directory a little, while pages cannot go.
+void StoreImpl::SharePages() {
+  const Memory now = memory();
+  const uint64_t log_bytes = std::max(now.log_bytes, now.log_bytes_max);
+  const uint64_t others = now.directory_bytes + now.fixed_bytes + log_bytes;
+  const uint64_t rest = now.budget_bytes > others ? now.budget_bytes - others : 0;
+  state_.homes().SetBudget(rest / 8 * 7);
+}
+
+uint64_t StoreImpl::append_room() const {
+  // Before it is open nobody knows how large the log is.
+  if (phase_ != State::kOpen) return 0;
+  // What the index holds then is not the log's.
+  if (state_.by_position().empty()) return log_.append_room();
+  const uint64_t max = index_bytes_max();
+  const uint64_t used = state_.index_bytes();
+  const uint64_t room = used < max ? (max - used) * kLogBytesPerIndexByte : 0;
+  return std::min(log_.append_room(), room);
+}
+
 bool StoreImpl::LogPressure() const {
+  if (state_.index_bytes() > index_bytes_max() / 2 && !state_.by_position().empty()) return true;
   const uint64_t area = geometry_.area_bytes;
   const uint64_t estimate = checkpointer_.bytes_estimate();
   return log_.used() > geometry_.log_bytes / 4 || log_.blocked() ||
@@ -251,6 +298,7 @@ bool StoreImpl::ExtentPressure() const {
 
 void StoreImpl::Maintain(const Now& now, Output out) {
   if (!destager_.idle() || !checkpointer_.idle()) return;
+  SharePages();
   if (in_round_) {
     // Destaging is over, or the checkpoint after it.
     if (checkpoint_wanted_) {
@@ -540,6 +588,7 @@ void StoreImpl::Read(const Now& now, SliceId slice, const ChunkKey& key, uint32_
   if (!Accept(tag, out)) return;
   reads_.Start({.slice = slice, .key = key, .first_block = first_block, .count = count},
                std::move(target), tag, TagBase(TagKind::kRead), out);
+  if (reads_.waits_for_memory()) retry_at_ = SaturatingAdd(now.boot, kMemoryRetryDelay);
   UpdateTimer(now, out);
 }
 

@@ -77,12 +77,12 @@ class StoreImpl {
     return phase_ == State::kOpen || (recovery_ != nullptr && recovery_->marked());
   }
   DeviceId device() const { return identity_.device; }
-  // Before it is open nobody knows how large the log is.
-  uint64_t append_room() const { return phase_ == State::kOpen ? log_.append_room() : 0; }
+  uint64_t append_room() const;
   uint64_t log_position() const { return log_.durable_position(); }
   Counters counters() const { return counters_; }
   const Geometry& geometry() const { return geometry_; }
   Capacity capacity() const;
+  Memory memory() const;
   uint64_t extents_free() const;
 
   void CheckInvariants(bool everything) const;
@@ -110,6 +110,11 @@ class StoreImpl {
   // What stays free for whoever comes through the log, so that they find no less than they were
   // promised; reserve (S5) not included.
   uint64_t extents_kept() const;
+  uint64_t budget_bytes() const;
+  // Of the budget, for the index of what is in the log.
+  uint64_t index_bytes_max() const;
+  // Pages of checksums get what the rest leaves.
+  void SharePages();
   // Few free extents while some wait for a checkpoint or for trims to be destaged.
   bool ExtentPressure() const;
 

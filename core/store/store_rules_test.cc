@@ -78,10 +78,18 @@ void CopyBytes(const TestDisk& from, TestDisk& to, uint64_t offset_bytes, uint64
   to.Overwrite(offset_bytes, from.Content(offset_bytes, length_bytes));
 }
 
-// The homes that a checkpoint names.
-void ReadHomes(const TestDisk& disk, HomeTable& homes) {
-  while (const std::optional<HomeTable::Range> range = homes.NextRead()) {
-    ASSERT_TRUE(homes.OnRead(*range, disk.Content(range->offset_bytes, range->length_bytes)));
+// The directory that a checkpoint names, and all pages of homes.
+void ReadTables(const TestDisk& disk, DeviceState& state) {
+  while (const std::optional<SlotTable::Range> range = state.NextRead()) {
+    ASSERT_TRUE(state.OnRead(*range, disk.Content(range->offset_bytes, range->length_bytes)));
+  }
+  ASSERT_TRUE(state.FinishRead());
+  state.homes().SetBudget(16 << 20);
+  for (uint32_t place = 0; place < state.extents().total(); place += kHomesPerPage) {
+    const uint32_t page = HomeTable::PageOf(place);
+    if (!state.homes().exists(page)) continue;
+    const HomeTable::PageRead read = state.homes().ToRead(page);
+    ASSERT_TRUE(state.homes().OnPageRead(read, disk.Content(read.offset_bytes, kBlockBytes)));
   }
 }
 
@@ -92,22 +100,23 @@ void ForgeCheckpoint(TestDisk& disk, const std::function<void(DeviceState&)>& ch
   DeviceState state;
   state.Reset(superblock.geometry(), superblock.log_key);
   ASSERT_TRUE(DecodeState(disk.Content(at, superblock.checkpoint_bytes), state));
-  ReadHomes(disk, state.homes());
-  ASSERT_TRUE(state.InsertHomes());
+  ReadTables(disk, state);
   change(state);
   std::vector<std::byte> content;
   EncodeState(state, &content);
+  state.directory().BeginCheckpoint(superblock.checkpoint_number);
   state.homes().BeginCheckpoint(superblock.checkpoint_number);
-  std::vector<std::byte> page(kBlockBytes);
-  while (const std::optional<uint64_t> offset = state.homes().NextToWrite(page)) {
-    disk.Overwrite(*offset, page);
+  std::vector<std::byte> block(kBlockBytes);
+  while (const std::optional<uint64_t> offset = state.directory().NextToWrite(block)) {
+    disk.Overwrite(*offset, block);
   }
-  ByteWriter writer(&content);
-  state.homes().EncodeRoot(writer);
+  while (const std::optional<uint64_t> offset = state.homes().NextToWrite(block)) {
+    disk.Overwrite(*offset, block);
+  }
+  EncodeRoot(state, &content);
   disk.Overwrite(at, content);
   superblock.checkpoint_bytes = content.size();
   superblock.checkpoint_crc = Crc32c(content);
-  std::vector<std::byte> block(kBlockBytes);
   EncodeSuperblock(superblock, block);
   for (const uint64_t offset : kSuperblockOffset) disk.Overwrite(offset, block);
 }
@@ -330,13 +339,16 @@ TEST(StoreRules, ABlockThatMetadataTakesForAnotherIsNoticed) {
   ASSERT_TRUE(test.Close());
   ForgeCheckpoint(test.disk(), [](DeviceState& state) {
     Replica& replica = *state.Find(kSlice);
-    const uint32_t three = replica.chunks.at(TestKey(3)).PlaceOf(0);
-    const uint32_t four = replica.chunks.at(TestKey(4)).PlaceOf(0);
-    Home moved = state.homes().at(three);
-    Home other = state.homes().at(four);
+    PlacedChunk three = state.View(kSlice, TestKey(3)).homes;
+    PlacedChunk four = state.View(kSlice, TestKey(4)).homes;
+    const uint32_t places[] = {three.extent[0].place, four.extent[0].place};
+    Home moved = state.homes().at(places[0]);
+    Home other = state.homes().at(places[1]);
     std::swap(moved.chunk, other.chunk);
-    state.homes().Set(three, moved);
-    state.homes().Set(four, other);
+    state.homes().Set(places[0], moved);
+    state.homes().Set(places[1], other);
+    state.directory().Put({kSlice, TestKey(3)}, four);
+    state.directory().Put({kSlice, TestKey(4)}, three);
     Item& one = *replica.items.at({Entry(1, 3), 0});
     Item& two = *replica.items.at({Entry(1, 4), 0});
     std::swap(one.crc, two.crc);
@@ -364,28 +376,66 @@ TEST(StoreRules, ChecksumsLeaveTheStoreAsTheyCame) {
   }
 }
 
-// What names a page has its checksum, so an old page in the place of a new one is seen, too.
-TEST(StoreRules, AStaleOrRottenPageOfHomesIsNoCheckpoint) {
-  TestStore base(kOptions);
-  FormatAndStart(base);
-  const Geometry geometry = *ComputeGeometry(base.disk().info().size_bytes, 4 << 20);
+// What names a block of metadata has its checksum, so an old one in the place of a new one is seen,
+// too.
+// Three checkpoints, each with another first block of both tables.
+void WriteCheckpoints(TestStore& test) {
+  FormatAndStart(test);
   for (uint64_t seq = 1; seq <= 3; ++seq) {
-    AppendBlocks(base, seq, static_cast<uint32_t>(seq), 0, 2, 100 * seq);
-    BringHome(base);
+    AppendBlocks(test, seq, static_cast<uint32_t>(seq), 0, 2, 100 * seq);
+    BringHome(test);
   }
-  ASSERT_TRUE(base.Close());
-  const uint64_t slots[] = {geometry.pages_offset(), geometry.pages_offset() + kBlockBytes};
-  int refused = 0;
+  ASSERT_TRUE(test.Close());
+}
+
+// Calls `visit` with stores on disks on which one slot is rotten, or holds what the other one does.
+void ForEachDamage(const TestDisk& disk, uint64_t first_slot,
+                   const std::function<void(TestStore&)>& visit) {
+  const uint64_t slots[] = {first_slot, first_slot + kBlockBytes};
   for (const uint64_t slot : slots) {
-    TestStore rotten(kOptions, base.disk());
-    rotten.disk().FlipBit((slot + 300) * 8);
-    refused += rotten.Open() ? 0 : 1;
-    TestStore stale(kOptions, base.disk());
+    TestStore rotten(kOptions, disk);
+    rotten.disk().FlipBit((slot + 100) * 8);
+    visit(rotten);
+    TestStore stale(kOptions, disk);
     const uint64_t other = slot == slots[0] ? slots[1] : slots[0];
-    stale.disk().Overwrite(slot, base.disk().Content(other, kBlockBytes));
-    refused += stale.Open() ? 0 : 1;
+    stale.disk().Overwrite(slot, disk.Content(other, kBlockBytes));
+    visit(stale);
   }
+}
+
+TEST(StoreRules, AStaleOrRottenLeafOfTheDirectoryIsNoCheckpoint) {
+  TestStore base(kOptions);
+  WriteCheckpoints(base);
+  const Geometry geometry = *ComputeGeometry(base.disk().info().size_bytes, 4 << 20);
+  int refused = 0;
+  ForEachDamage(base.disk(), geometry.leaves_offset(),
+                [&refused](TestStore& test) { refused += test.Open() ? 0 : 1; });
   EXPECT_EQ(refused, 2) << "the slot that counts, rotten and stale; the other one does not matter";
+}
+
+// The blocks whose checksums are lost can be written anew, and they alone.
+TEST(StoreRules, AStaleOrRottenPageOfHomesIsNotBelieved) {
+  TestStore base(kOptions);
+  WriteCheckpoints(base);
+  const Geometry geometry = *ComputeGeometry(base.disk().info().size_bytes, 4 << 20);
+  int corrupt = 0;
+  ForEachDamage(base.disk(), geometry.pages_offset(), [&corrupt](TestStore& test) {
+    ASSERT_TRUE(test.Open()) << test.store().error();
+    if (test.Read(kSlice, TestKey(1), 0, 2) == Stamps{100, 101}) return;
+    ++corrupt;
+    EXPECT_EQ(test.Read(kSlice, TestKey(3), 0, 1), std::nullopt);
+    // One block of the two comes from elsewhere.
+    AppendBlocks(test, 4, 1, 0, 1, 700);
+    BringHome(test);
+    for (int i = 0; i < 2; ++i) {
+      EXPECT_EQ(test.Read(kSlice, TestKey(1), 0, 1), Stamps{700});
+      EXPECT_EQ(test.Read(kSlice, TestKey(1), 1, 1), std::nullopt);
+      EXPECT_EQ(test.Read(kSlice, TestKey(2), 0, 1), std::nullopt);
+      ASSERT_TRUE(test.Close());
+      Reopen(test);
+    }
+  });
+  EXPECT_EQ(corrupt, 2);
 }
 
 // ---- S5, S6
@@ -425,7 +475,7 @@ TEST(StoreRules, AFullDeviceKeepsItsReserveAndGivesSpaceBack) {
   EXPECT_EQ(test.store().capacity().extents_free, 16u);
 }
 
-TEST(StoreRules, AnExtentWithTwoHomesIsNoCheckpoint) {
+TEST(StoreRules, AnExtentWithTwoOwnersIsNoCheckpoint) {
   TestStore test(kOptions);
   FormatAndStart(test);
   AppendBlocks(test, 1, 3, 0, 2, 100);
@@ -433,15 +483,13 @@ TEST(StoreRules, AnExtentWithTwoHomesIsNoCheckpoint) {
   BringHome(test);
   ASSERT_TRUE(test.Close());
   ForgeCheckpoint(test.disk(), [](DeviceState& state) {
-    Replica& replica = *state.Find(kSlice);
-    const uint32_t place = replica.chunks.at(TestKey(4)).PlaceOf(0);
-    Home home = state.homes().at(place);
-    home.chunk = 3;
-    state.homes().Set(place, home);
+    const PlacedChunk four = state.View(kSlice, TestKey(4)).homes;
+    state.directory().Put({kSlice, TestKey(3)}, four);
   });
   test.NewProcess();
   EXPECT_FALSE(test.Open());
-  EXPECT_NE(test.store().error().find("table of homes"), std::string::npos) << test.store().error();
+  EXPECT_NE(test.store().error().find("directory of homes"), std::string::npos)
+      << test.store().error();
 }
 
 // Two extents' worth of entries in chunk 0, committed, and a round that has begun to bring them
@@ -556,7 +604,7 @@ TEST(StoreRules, ASliceThatIsDroppedDuringACheckpointIsWholeUntilTheDropIsDurabl
   test.Commit(kSlice, Entry(1, seq));
   const auto in_table = [&] {
     const uint64_t at = test.disk().pending() == 0 ? 0 : test.disk().pending_offset(0);
-    return at >= geometry.maps_offset() && at < log;
+    return at >= geometry.leaf_maps_offset() && at < log;
   };
   for (int i = 0; !in_table(); ++i) {
     ASSERT_LT(i, 100) << test.store().Dump();

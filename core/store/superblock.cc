@@ -90,8 +90,12 @@ Result<Superblock> NewestSuperblock(const std::array<std::span<const std::byte>,
                "no valid superblock: both copies are damaged, or this is no Gabion device");
   }
   if (best->version != kFormatVersion) {
-    return Err(ErrorCode::kUnsupported, "format version %u is not known here (known: %u)",
-               best->version, kFormatVersion);
+    return Err(
+        ErrorCode::kUnsupported,
+        "it has format version %u, and this program knows %u only: run the program that "
+        "wrote it, or remove the device and add it again with --force (its slices are copied "
+        "from the other servers)",
+        best->version, kFormatVersion);
   }
   if (best->features != 0) {
     return Err(ErrorCode::kUnsupported, "format features %llx are not known here",

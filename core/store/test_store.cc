@@ -28,8 +28,11 @@ void TestStore::NewProcess() {
   done_.clear();
   results_.clear();
   timer_ = kNever;
-  store_ = std::make_unique<Store>(store::Options{
-      .device = DeviceIndex(1), .timer = 5, .pool = &pool_, .log_bytes = options_.log_bytes});
+  store_ = std::make_unique<Store>(store::Options{.device = DeviceIndex(1),
+                                                  .timer = 5,
+                                                  .pool = &pool_,
+                                                  .log_bytes = options_.log_bytes,
+                                                  .memory_bytes = options_.memory_bytes});
   if (!options_.redirect) store_->SetExtentsPromised(UINT32_MAX);
 }
 

@@ -27,6 +27,7 @@ class TestStore {
     uint64_t seed = 1;
     bool in_order = true;   // disk operations complete oldest first; else in any order
     bool redirect = false;  // large writes need not go through the log
+    uint64_t memory_bytes = 0;
   };
 
   explicit TestStore(const Options& options);

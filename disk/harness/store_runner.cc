@@ -32,8 +32,11 @@ StoreRunner::StoreRunner(BlockLayer* device, const Options& options)
     : device_(*device),
       clock_(options.clock),
       pool_(BufferPool::Options{.bytes_max = options.pool_bytes}),
-      store_(std::make_unique<store::Store>(store::Options{
-          .device = kDevice, .timer = kTimer, .pool = &pool_, .log_bytes = options.log_bytes})),
+      store_(std::make_unique<store::Store>(store::Options{.device = kDevice,
+                                                           .timer = kTimer,
+                                                           .pool = &pool_,
+                                                           .log_bytes = options.log_bytes,
+                                                           .memory_bytes = options.memory_bytes})),
       now_(clock_()) {}
 
 Result<void> StoreRunner::Format(bool force) {

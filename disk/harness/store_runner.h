@@ -22,7 +22,8 @@ Now MachineClock();
 class StoreRunner {
  public:
   struct Options {
-    uint64_t log_bytes = 0;  // 0: the store's default
+    uint64_t log_bytes = 0;     // 0: the store's default
+    uint64_t memory_bytes = 0;  // of the store; 0: its default
     size_t pool_bytes = size_t{512} << 20;
     std::function<Now()> clock = MachineClock;
   };

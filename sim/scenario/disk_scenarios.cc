@@ -142,7 +142,7 @@ void RotInTheLogAndInTheOtherCopy(Stage& stage) {
 void RotInTheTableAndInTheOtherCopy(Stage& stage) {
   DoubleDamage(stage, [](Stage& at, Disk& disk) {
     const store::Geometry geometry = GeometryOf(at);
-    disk.RotAll(geometry.maps_offset(), geometry.log_offset());
+    disk.RotAll(geometry.leaf_maps_offset(), geometry.log_offset());
   });
 }
 
