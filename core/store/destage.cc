@@ -95,31 +95,47 @@ void Destager::BecomeDestaging() {
     bytes += uint64_t{item->log_blocks() + item->redirected().count() + 1} * kBlockBytes;
     for (uint32_t extent = item->header.first_block / kBlocksPerExtent;
          extent * kBlocksPerExtent < item->end_block(); ++extent) {
-      targets_.push_back({.slice = item->slice, .key = item->chunk(), .extent = extent});
+      targets_.push_back({.slice = item->slice,
+                          .key = item->chunk(),
+                          .extent = extent,
+                          .uid = replica->uid,
+                          .home = {}});
     }
   }
-  // Neighbours go to neighbouring places.
-  std::sort(targets_.begin(), targets_.end());
-  targets_.erase(std::unique(targets_.begin(), targets_.end()), targets_.end());
+  const auto owner = [](const Target& target) { return DirectoryKey{target.slice, target.key}; };
+  const auto extent = [&owner](const Target& target) {
+    return std::pair(owner(target), target.extent);
+  };
+  std::ranges::sort(targets_, {}, extent);
+  const auto twice = std::ranges::unique(targets_, {}, extent);
+  targets_.erase(twice.begin(), twice.end());
+  ForEachRun(
+      targets_.size(), [&](size_t i) { return owner(targets_[i]) == owner(targets_[i - 1]); },
+      [&](size_t begin, size_t end) {
+        PlacedChunk homes;
+        state_->directory().Find(owner(targets_[begin]), &homes);
+        for (size_t i = begin; i < end; ++i) targets_[i].home = homes.extent[targets_[i].extent];
+      });
+  // Over the device in one sweep; what has no home yet comes last, neighbours one after the other,
+  // and gets the free places in order.
+  std::ranges::stable_sort(targets_, {}, [](const Target& target) { return target.home.place; });
 }
 
 bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effects& effects) {
   Replica* replica = state_->Find(target.slice);
-  if (replica == nullptr) return true;
-  const ChunkView view = state_->View(target.slice, target.key);
-  if (view.log == nullptr) return true;
-  const Chunk& chunk = *view.log;
+  if (replica == nullptr || replica->uid != target.uid) return true;
+  const auto found = replica->chunks.find(target.key);
+  if (found == replica->chunks.end()) return true;
+  const Chunk& chunk = found->second;
 
   Job& job = jobs_[slot];
   job.Reset();
   job.target = target;
-  job.uid = replica->uid;
   const EntryId undecided{Epoch(UINT64_MAX), Seq(UINT64_MAX)};
   const ItemKey limit{PLANTED_BUG("R15a-uncommitted-overwrites") ? undecided : replica->floor,
                       UINT64_MAX};
-  const PlacedExtent& before = view.homes.extent[target.extent];
-  job.place = before.place;
-  job.home.present = before.present;
+  job.place = target.home.place;
+  job.home.present = target.home.present;
   job.home.slice = target.slice;
   job.home.vtree = target.key.vtree;
   job.home.version = target.key.version;
@@ -158,7 +174,7 @@ bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effect
                            .crc = newest->crc[*index]});
   }
   if (job.versions.empty()) return true;
-  job.home.modified = view.ModifiedUpTo(target.extent, limit);
+  job.home.modified = chunk.ModifiedUpTo(target.extent, limit, target.home);
 
   if (!job.sources.empty()) {
     job.buffer = options_.pool->Allocate(kExtentBytes);
@@ -322,7 +338,7 @@ void Destager::FinishJob(Job& job) {
   CHECK(job.active && job.outstanding == 0);
   Replica* replica = state_->Find(job.target.slice);
   if (job.new_place != kNoPlace) --in_transit_;
-  if (replica != nullptr && replica->uid == job.uid) {
+  if (replica != nullptr && replica->uid == job.target.uid) {
     state_->SetHome(*replica, job.home, job.place, job.versions);
     destaged_ = true;
   } else if (job.new_place != kNoPlace) {

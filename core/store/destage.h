@@ -56,7 +56,8 @@ class Destager {
     SliceId slice;
     ChunkKey key;
     uint32_t extent = 0;
-    auto operator<=>(const Target&) const = default;
+    uint64_t uid = 0;   // of the replica: it may be dropped meanwhile, and come anew
+    PlacedExtent home;  // that nothing else changes during a pass
   };
   struct Source {
     uint32_t block = 0;         // within the extent
@@ -70,7 +71,6 @@ class Destager {
     bool writing = false;
     bool failed_read = false;
     Target target;
-    uint64_t uid = 0;
     std::vector<VersionKey> versions;
     std::vector<Source> sources;
     Home home;
@@ -126,8 +126,6 @@ class Destager {
   bool destaged_ = false;
   // The item that is being relocated.
   Slice moving_;
-  SliceId moving_slice_;
-  uint64_t moving_uid_ = 0;
   uint64_t moving_number_ = 0;
   bool moving_read_ = false;
 };

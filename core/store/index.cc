@@ -131,13 +131,14 @@ bool Chunk::HasRedirect(uint32_t extent) const {
   return false;
 }
 
-Epoch ChunkView::Modified(uint32_t extent) const { return ModifiedUpTo(extent, kLastItem); }
+Epoch ChunkView::Modified(uint32_t extent) const {
+  const PlacedExtent& home = homes.extent[extent];
+  if (log != nullptr) return log->ModifiedUpTo(extent, kLastItem, home);
+  return home.place != kNoPlace ? home.modified : homes.born;
+}
 
-Epoch ChunkView::ModifiedUpTo(uint32_t extent, ItemKey limit) const {
-  const bool has_home = PlaceOf(extent) != kNoPlace;
-  Epoch modified = has_home ? homes.extent[extent].modified : born();
-  if (log == nullptr) return modified;
-  const auto& versions = log->versions;
+Epoch Chunk::ModifiedUpTo(uint32_t extent, ItemKey limit, const PlacedExtent& home) const {
+  Epoch modified = home.place != kNoPlace ? home.modified : born;
   const uint32_t first = extent * kBlocksPerExtent;
   // Copies and drops cover whole extents, so the first block knows the newest of them.
   ItemKey base;

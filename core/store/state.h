@@ -148,6 +148,8 @@ struct Chunk {
   const Item* Newest(uint32_t block) const;
   // A version in the log has an extent of its own for this one.
   bool HasRedirect(uint32_t extent) const;
+  // Of an extent whose home is `home`, as if versions above `limit` were not there.
+  Epoch ModifiedUpTo(uint32_t extent, ItemKey limit, const PlacedExtent& home) const;
 };
 
 // All that is known of a chunk: versions in the log, over its homes.
@@ -157,12 +159,8 @@ struct ChunkView {
 
   bool exists() const { return log != nullptr || homes.extents != 0; }
   Epoch born() const { return log != nullptr ? log->born : homes.born; }
-  // kNoPlace: it has no home.
-  uint32_t PlaceOf(uint32_t extent) const { return homes.extent[extent].place; }
   bool HasData(uint32_t block) const;
   Epoch Modified(uint32_t extent) const;
-  // As if versions above `limit` were not there.
-  Epoch ModifiedUpTo(uint32_t extent, ItemKey limit) const;
 };
 
 struct Replica {

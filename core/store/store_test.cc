@@ -6,6 +6,7 @@
 #include <deque>
 #include <vector>
 
+#include "core/store/layout.h"
 #include "core/store/test_store.h"
 
 namespace gabion::store {
@@ -131,6 +132,34 @@ TEST_F(StoreTest, WhatIsCommittedDuringARoundIsBroughtHomeByTheNext) {
   test_.Commit(kSlice, Entry(1, kEntries));
   test_.Quiesce();
   EXPECT_EQ(test_.store().counters().destaged_blocks, kEntries * 32) << test_.store().Dump();
+}
+
+// For disks that seek: whatever the names of what is written.
+TEST_F(StoreTest, ARoundWritesHomesInOneSweepOverTheDevice) {
+  FormatAndStart();
+  constexpr uint32_t kChunks = 40;
+  const auto write = [this](uint64_t seq, uint32_t chunk) {
+    test_.Await(test_.Append(kSlice, test_.Write(Entry(1, seq), chunk, 0, 1), seq));
+  };
+  // Homes whose places do not ascend with their names.
+  for (uint64_t seq = 1; seq <= kChunks; ++seq) {
+    write(seq, static_cast<uint32_t>(seq * 17 % kChunks));
+    test_.Commit(kSlice, Entry(1, seq));
+    test_.Quiesce();
+  }
+  for (uint32_t chunk = 0; chunk < kChunks; ++chunk) write(kChunks + 1 + chunk, chunk);
+  test_.Commit(kSlice, Entry(1, uint64_t{2} * kChunks));
+  const uint64_t extents = ComputeGeometry(24 << 20, 4 << 20)->extents_offset();
+  std::vector<uint64_t> written;
+  while (written.size() < kChunks) {
+    const TestDisk& disk = test_.disk();
+    if (disk.pending() > 0 && disk.pending_op(0) == DiskOp::kWrite &&
+        disk.pending_offset(0) >= extents) {
+      written.push_back(disk.pending_offset(0));
+    }
+    if (!test_.StepDisk()) test_.FireTimer();
+  }
+  EXPECT_TRUE(std::ranges::is_sorted(written));
 }
 
 }  // namespace
