@@ -135,10 +135,26 @@ std::string ScanText(const proto::ScanStatus& scan) {
   return text;
 }
 
-// What its store takes, and may take.
-std::string MemoryOf(const proto::Device& device) {
-  if (device.memory_budget_bytes() == 0) return "-";
-  return FormatSize(device.memory_bytes()) + "/" + FormatSize(device.memory_budget_bytes());
+uint64_t BytesOf(const proto::StoreMemory& memory) {
+  return memory.directory_bytes() + memory.fixed_bytes() + memory.log_bytes() + memory.page_bytes();
+}
+
+// In a table: what its store takes, and may take.
+std::string MemorySummary(const proto::StoreMemory& memory) {
+  if (memory.budget_bytes() == 0) return "-";
+  return FormatSize(BytesOf(memory)) + "/" + FormatSize(memory.budget_bytes());
+}
+
+std::string MemoryText(const proto::StoreMemory& memory, const std::string& sds) {
+  if (memory.budget_bytes() == 0) return {};
+  std::string text = "Memory: " + FormatSize(BytesOf(memory)) + " of " +
+                     FormatSize(memory.budget_bytes()) + ": directory " +
+                     FormatSize(memory.directory_bytes() + memory.fixed_bytes()) +
+                     ", index of the log " + FormatSize(memory.log_bytes()) + ", checksums " +
+                     FormatSize(memory.page_bytes()) + "\nRead cache of " + sds + ": ";
+  if (memory.cache_budget_bytes() == 0) return text + "none\n";
+  return text + FormatSize(memory.cache_bytes()) + " of " +
+         FormatSize(memory.cache_budget_bytes()) + "\n";
 }
 
 Table DeviceTable(const proto::ClusterStatus& status) {
@@ -149,8 +165,8 @@ Table DeviceTable(const proto::ClusterStatus& status) {
                   NameOf(status.pools(), device.pool()),
                   StateName(device.state()) + (device.removing() ? ", leaving" : ""),
                   FormatSize(device.size_bytes()), FormatSize(device.used_bytes()),
-                  std::to_string(device.slices()), MemoryOf(device), ScanSummary(device.scan()),
-                  device.path(), device.error()});
+                  std::to_string(device.slices()), MemorySummary(device.memory()),
+                  ScanSummary(device.scan()), device.path(), device.error()});
   }
   return table;
 }
@@ -330,7 +346,9 @@ std::string DeviceText(const proto::ClusterStatus& status, const std::string& id
     if (std::to_string(device.id()) == id) *one.add_devices() = device;
   }
   if (one.devices().empty()) return {};
-  return DeviceTable(one).ToString() + ScanText(one.devices(0).scan());
+  const proto::Device& device = one.devices(0);
+  return DeviceTable(one).ToString() +
+         MemoryText(device.memory(), NameOf(status.sdss(), device.sds())) + ScanText(device.scan());
 }
 
 std::string DoneText(const proto::AdminRequest& request, const proto::AdminReply& reply) {

@@ -33,8 +33,12 @@ proto::ClusterStatus Sample() {
   device->set_pool(3);
   device->set_state(proto::DEVICE_FAILED);
   device->set_error("read error");
-  device->set_memory_bytes(uint64_t{20} << 20);
-  device->set_memory_budget_bytes(uint64_t{32} << 20);
+  proto::StoreMemory* memory = device->mutable_memory();
+  memory->set_budget_bytes(uint64_t{32} << 20);
+  memory->set_directory_bytes(uint64_t{9} << 20);
+  memory->set_fixed_bytes(uint64_t{1} << 20);
+  memory->set_log_bytes(uint64_t{4} << 20);
+  memory->set_page_bytes(uint64_t{6} << 20);
   proto::Volume* volume = status.add_volumes();
   volume->set_id(5);
   volume->set_name("v1");
@@ -60,6 +64,20 @@ TEST(Output, ListsNameWhatTheyReferTo) {
             " 1  sds1  up     127.0.0.1:7080        1\n");
   EXPECT_NE(ListText(status, Kind::kSdc).find("never seen"), std::string::npos);
   EXPECT_NE(ListText(status, Kind::kPool).find("25 %"), std::string::npos);
+}
+
+TEST(Output, ADeviceIsShownWithItsMemoryAndTheReadCacheOfItsServer) {
+  proto::ClusterStatus status = Sample();
+  EXPECT_NE(
+      DeviceText(status, "4")
+          .find("Memory: 20 MiB of 32 MiB: directory 10 MiB, index of the log 4 MiB, checksums "
+                "6 MiB\nRead cache of sds1: none\n"),
+      std::string::npos)
+      << DeviceText(status, "4");
+  status.mutable_devices(0)->mutable_memory()->set_cache_bytes(uint64_t{50} << 20);
+  status.mutable_devices(0)->mutable_memory()->set_cache_budget_bytes(uint64_t{128} << 20);
+  EXPECT_NE(DeviceText(status, "4").find("Read cache of sds1: 50 MiB of 128 MiB\n"),
+            std::string::npos);
 }
 
 TEST(Output, ADeviceIsShownWithWhatItsScannerFound) {

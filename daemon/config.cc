@@ -133,6 +133,15 @@ Parsed ParseMemory(std::string_view value, uint64_t& to) {
   return {};
 }
 
+Parsed ParseCache(std::string_view value, uint64_t& to) {
+  if (value == "0") {
+    to = 0;
+    return {};
+  }
+  const Parsed parsed = ParseMemory(value, to);
+  return parsed ? "wants 0 for none, or a size of at least 32M, such as 128M or 4G" : parsed;
+}
+
 // "auto", or a rate in whole KiB; "0" turns passes that begin by themselves off.
 Parsed ParseScanRate(std::string_view value, Config& to) {
   to.scan_interval = kScanInterval;
@@ -191,7 +200,7 @@ struct Key {
   void (*clear)(Config& config);  // repeatable keys only
 };
 
-constexpr std::array<Key, 17> kKeys = {{
+constexpr std::array<Key, 18> kKeys = {{
     {"name", kForAll, false, "NAME", "as added by `gabion sds add` or `gabion sdc add`",
      [](std::string_view v, Config& c) { return ParseName(v, c.name); }, nullptr},
     {"state-dir", kForAll, false, "DIR", "folder of this daemon alone; made when it is missing",
@@ -234,6 +243,9 @@ constexpr std::array<Key, 17> kKeys = {{
     {"store-memory", kForSds, false, "SIZE",
      "for the metadata of each device; default: 16M + 256M per TiB",
      [](std::string_view v, Config& c) { return ParseMemory(v, c.store_memory_bytes); }, nullptr},
+    {"read-cache", kForSds, false, "SIZE|0",
+     "memory for what clients have read, all devices together; default: 0, none",
+     [](std::string_view v, Config& c) { return ParseCache(v, c.read_cache_bytes); }, nullptr},
     {"insecure", kForAll, true, "true|false",
      "allow addresses that other machines reach; there is no authentication yet",
      [](std::string_view v, Config& c) { return ParseBool(v, c.insecure); }, nullptr},

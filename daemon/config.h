@@ -42,6 +42,7 @@ struct Config {
   Severity log_level = Severity::kInfo;
   uint64_t memory_max_bytes = uint64_t{48} << 20;
   uint64_t store_memory_bytes = 0;  // SDS, for each device; 0: by its size
+  uint64_t read_cache_bytes = 0;    // SDS, for all devices; 0: none
   bool insecure = false;
 };
 

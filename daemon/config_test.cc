@@ -42,6 +42,7 @@ TEST(Config, FileSetsEveryKeyOfAnSds) {
                               "log-level = warning\n"
                               "memory-max = 1G\n"
                               "store-memory = 64M\n"
+                              "read-cache = 128M\n"
                               "insecure = true",
                               config));
   EXPECT_EQ(config.name, "sds1");
@@ -55,6 +56,7 @@ TEST(Config, FileSetsEveryKeyOfAnSds) {
   EXPECT_EQ(config.log_level, Severity::kWarning);
   EXPECT_EQ(config.memory_max_bytes, uint64_t{1} << 30);
   EXPECT_EQ(config.store_memory_bytes, uint64_t{64} << 20);
+  EXPECT_EQ(config.read_cache_bytes, uint64_t{128} << 20);
   EXPECT_TRUE(config.insecure);
 }
 

@@ -527,8 +527,7 @@ View Registrar::MakeView(const Repository& repository, const Leases& leases, Ins
       device_view.log_position = up ? device.report.log_position() : 0;
       device_view.released = device.released;
       device_view.used_bytes = device.report.used_bytes();
-      device_view.memory_bytes = device.report.memory_bytes();
-      device_view.memory_budget_bytes = device.report.memory_budget_bytes();
+      device_view.memory = device.report.memory();
     }
     AddFacts(repository, id, session, view);
   }

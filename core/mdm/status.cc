@@ -62,8 +62,7 @@ proto::ClusterStatus MakeStatus(const View& view, const Registrar& registrar, co
     }
     out->set_used_bytes(view.device(id).used_bytes);
     out->set_log_position(view.device(id).log_position);
-    out->set_memory_bytes(view.device(id).memory_bytes);
-    out->set_memory_budget_bytes(view.device(id).memory_budget_bytes);
+    *out->mutable_memory() = view.device(id).memory;
     out->set_slices(held[id]);
     *out->mutable_scan() = registrar.ScanOf(id);
     if (!view.IsAble(SdsId(device.sds()), id)) {  // what it said of a pass is over

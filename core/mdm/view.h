@@ -33,8 +33,7 @@ struct DeviceView {
   bool behind = false;    // its log ends below what was noted of it
   uint64_t used_bytes = 0;
   uint64_t log_position = 0;
-  uint64_t memory_bytes = 0;
-  uint64_t memory_budget_bytes = 0;
+  proto::StoreMemory memory;
 };
 
 // Reports of a slice's primary about the epoch that the repository has (R20: others are not here).

@@ -21,6 +21,17 @@ constexpr uint32_t kHeadBytes = 1 << 20;
 // Between two looks at least; what is more is time in which this process did not run.
 constexpr Duration kLookMax = std::chrono::milliseconds(500);
 
+void ReportMemory(const store::Store& store, proto::StoreMemory* report) {
+  const store::Memory memory = store.memory();
+  report->set_budget_bytes(memory.budget_bytes);
+  report->set_directory_bytes(memory.directory_bytes);
+  report->set_fixed_bytes(memory.fixed_bytes);
+  report->set_log_bytes(memory.log_bytes);
+  report->set_page_bytes(memory.page_bytes);
+  report->set_cache_bytes(memory.cache_bytes);
+  report->set_cache_budget_bytes(memory.cache_bytes_max);
+}
+
 }  // namespace
 
 const char* ToString(Device::Phase phase) {
@@ -130,7 +141,8 @@ void DeviceSet::StartStore(Context& ctx, Device& device, bool format) {
                      .timer = TimerOf(TimerKind::kDeviceStore, device.slot),
                      .pool = ctx.node.resources.pool,
                      .log_bytes = ctx.node.options.log_bytes,
-                     .memory_bytes = ctx.node.options.store_memory_bytes});
+                     .memory_bytes = ctx.node.options.store_memory_bytes,
+                     .read_cache = &ctx.node.read_cache});
   const store::Identity identity{.cluster = ctx.node.self.cluster,
                                  .sds = ctx.node.self.sds,
                                  .device = device.config.id,
@@ -431,9 +443,7 @@ void DeviceSet::Report(const Device& device, proto::DeviceReport* report) {
       report->set_used_bytes((capacity.extents_total - capacity.extents_free) * wire::kExtentBytes);
       report->set_log_position(device.store->log_position());
       device.scan.Report(report->mutable_scan());
-      const store::Memory memory = device.store->memory();
-      report->set_memory_bytes(memory.used_bytes());
-      report->set_memory_budget_bytes(memory.budget_bytes);
+      ReportMemory(*device.store, report->mutable_memory());
       return;
     }
     case Device::Phase::kTested:

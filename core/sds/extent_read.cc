@@ -38,9 +38,9 @@ void ExtentRead::Submit(Context& ctx, store::Store& store) {
                         .epoch = asker_.epoch,
                         .a = asker_.number,
                         .target = data_.Sub(index * wire::kBlockBytes, count * wire::kBlockBytes)});
-  store.Read(ctx.now, asker_.replica.slice, key_,
-             uint32_t{extent_} * wire::kBlocksPerExtent + index, count, ctx.node.ops.At(tag).target,
-             tag, ctx.node.Out(ctx));
+  store.ReadFromDevice(ctx.now, asker_.replica.slice, key_,
+                       uint32_t{extent_} * wire::kBlocksPerExtent + index, count,
+                       ctx.node.ops.At(tag).target, tag, ctx.node.Out(ctx));
 }
 
 void ExtentRead::ToNextPresent() {

@@ -314,8 +314,8 @@ void JoinSource::ReadExtent(Context& ctx, Primary& primary, Copy& copy) {
                                           .epoch = primary.config_.epoch,
                                           .a = copy.number,
                                           .target = std::move(target)});
-  store->Read(ctx.now, primary.key_.slice, copy.key, first, wire::kBlocksPerExtent,
-              ctx.node.ops.At(op).target, op, ctx.node.Out(ctx));
+  store->ReadFromDevice(ctx.now, primary.key_.slice, copy.key, first, wire::kBlocksPerExtent,
+                        ctx.node.ops.At(op).target, op, ctx.node.Out(ctx));
 }
 
 void JoinSource::OnCopyRead(Context& ctx, Primary& primary, const Op& op,

@@ -32,6 +32,12 @@ void CollectDevice(DeviceId id, const Device& device, MetricList& metrics) {
   part("log", memory.log_bytes);
   part("pages", memory.page_bytes);
   const store::Counters counters = device.store->counters();
+  if (memory.cache_bytes_max != 0) {
+    metrics.Counter("read_cache_hits_total", "Blocks that small reads found in the read cache.",
+                    counters.cache_hits, labels);
+    metrics.Counter("read_cache_misses_total", "Blocks that small reads did not find there.",
+                    counters.cache_misses, labels);
+  }
   metrics.Counter("store_page_hits_total", "Blocks read whose checksums were in memory.",
                   counters.page_hits, labels);
   metrics.Counter("store_page_misses_total", "Blocks read whose checksums were read with them.",

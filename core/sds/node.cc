@@ -64,7 +64,8 @@ Node::Node(const Options& the_options, const RoleResources& the_resources)
     : options(the_options),
       resources(the_resources),
       registration(the_options, the_resources.pool),
-      requests(the_options.requests_max) {}
+      requests(the_options.requests_max),
+      read_cache(the_options.read_cache_bytes) {}
 
 Node::~Node() = default;
 

@@ -21,6 +21,7 @@
 #include "core/sds/requests.h"
 #include "core/sds/sds.h"
 #include "core/sds/sessions.h"
+#include "core/store/read_cache.h"
 
 namespace gabion::sds {
 
@@ -73,6 +74,7 @@ struct Node {
   Outstanding outstanding;
   OpTable ops;
   Counters counters;
+  store::ReadCache read_cache;  // of all devices
   absl::btree_map<ReplicaKey, std::unique_ptr<Replica>> replicas;
   // Replicas to forget, until that is durable.
   struct Drop {

@@ -102,8 +102,8 @@ void Repairs::ReadOwn(Context& ctx, Primary& primary, Job& job) {
                                              .target = std::move(targets.back())});
     targets.pop_back();
     ctx.node.ops.At(tag).entry.first_block = static_cast<uint16_t>(block);
-    store->Read(ctx.now, primary.key_.slice, job.key, first + block, 1, ctx.node.ops.At(tag).target,
-                tag, ctx.node.Out(ctx));
+    store->ReadFromDevice(ctx.now, primary.key_.slice, job.key, first + block, 1,
+                          ctx.node.ops.At(tag).target, tag, ctx.node.Out(ctx));
   }
 }
 

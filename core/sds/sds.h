@@ -27,6 +27,7 @@ struct Options {
   Duration device_timeout = std::chrono::seconds(30);
   uint64_t log_bytes = 0;                       // of devices that it formats; 0: the store decides
   uint64_t store_memory_bytes = 0;              // of each device; 0: the store decides
+  uint64_t read_cache_bytes = 0;                // for all devices; 0: none
   uint64_t join_bytes_per_second = 200u << 20;  // throttle of a joining, per device
   // The scanner (S7): a pass of each device begins so often by itself; 0: never.
   Duration scan_interval = std::chrono::hours(7 * 24);

@@ -7,6 +7,7 @@
 #include "core/base/check.h"
 #include "core/base/checksum.h"
 #include "core/store/block_crc.h"
+#include "core/store/read_cache.h"
 
 namespace gabion::store {
 
@@ -325,8 +326,11 @@ void Destager::WriteHome(Job& job, DiskTag tag, Effects& effects) {
         const uint32_t at = sources[begin].block * kBlockBytes;
         const auto bytes = static_cast<uint32_t>(end - begin) * kBlockBytes;
         const Slice from = job.buffer.Sub(at, bytes);
-        effects.Write(options_.device, geometry_.extent_offset(job.place) + at, std::span(&from, 1),
-                      tag);
+        const uint64_t offset_bytes = geometry_.extent_offset(job.place) + at;
+        if (options_.read_cache != nullptr) {
+          options_.read_cache->Forget(options_.device, offset_bytes, bytes);
+        }
+        effects.Write(options_.device, offset_bytes, std::span(&from, 1), tag);
         counters_->device_bytes += bytes;
         ++job.outstanding;
       });

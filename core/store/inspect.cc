@@ -9,6 +9,7 @@
 #include "core/base/check.h"
 #include "core/base/checksum.h"
 #include "core/base/mix.h"
+#include "core/store/read_cache.h"
 #include "core/store/store_impl.h"
 
 namespace gabion::store {
@@ -43,6 +44,10 @@ Memory StoreImpl::memory() const {
   memory.page_bytes = homes.cached_bytes();
   memory.pages = homes.frames();
   memory.pages_max = homes.frames_max();
+  if (options_.read_cache != nullptr) {
+    memory.cache_bytes = options_.read_cache->bytes();
+    memory.cache_bytes_max = options_.read_cache->bytes_max();
+  }
   return memory;
 }
 

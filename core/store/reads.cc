@@ -8,12 +8,15 @@
 #include "core/base/check.h"
 #include "core/base/checksum.h"
 #include "core/store/block_crc.h"
+#include "core/store/read_cache.h"
 
 namespace gabion::store {
 
 namespace {
 
 constexpr uint32_t kAttemptsMax = 4;
+// Whoever reads more at a time reads in sequence, and hardly ever the same again.
+constexpr uint32_t kCachedBlocksMax = 8;
 
 // The caller lends the target for the store to fill; its own reference only keeps it alive.
 std::byte* Writable(const Slice& target, uint32_t block) {
@@ -43,6 +46,33 @@ uint32_t Reads::NewOperation() {
   return slot;
 }
 
+bool Reads::UsesCache(const Operation& operation) const {
+  return options_.read_cache != nullptr && options_.read_cache->enabled() &&
+         !operation.range.from_device && operation.range.count > 0 &&
+         operation.range.count <= kCachedBlocksMax;
+}
+
+bool Reads::TakeFromCache(Operation& operation, uint32_t index, uint64_t offset_bytes,
+                          std::optional<uint32_t> crc) {
+  if (!UsesCache(operation)) return false;
+  const std::optional<uint32_t> found =
+      options_.read_cache->Find(options_.device, offset_bytes, Writable(operation.target, index));
+  const bool good = found && (!crc || *found == *crc);
+  ++(good ? counters_->cache_hits : counters_->cache_misses);
+  return good;
+}
+
+void Reads::Keep(const Operation& operation) {
+  // When something has moved since, the place may hold something else by now.
+  if (!UsesCache(operation)) return;
+  if (operation.moves != moves_ && !PLANTED_BUG("S4-cache-learns-what-has-moved")) return;
+  for (const Block& block : operation.from_disk) {
+    if (block.offset_bytes < geometry_.extents_offset()) continue;
+    const std::span<const std::byte> bytes(Writable(operation.target, block.index), kBlockBytes);
+    options_.read_cache->Add(options_.device, block.offset_bytes, bytes, block.crc);
+  }
+}
+
 void Reads::Resolve(Operation& operation) {
   operation.from_disk.clear();
   operation.pages.clear();
@@ -60,9 +90,10 @@ void Reads::Resolve(Operation& operation) {
       } else if (const std::byte* content = item->InMemory(*index); content != nullptr) {
         std::memcpy(Writable(operation.target, i), content, kBlockBytes);
       } else {
-        operation.from_disk.push_back({.index = i,
-                                       .crc = BindCrc(item->crc[*index], range.key, block),
-                                       .offset_bytes = item->OffsetOf(*index, geometry_)});
+        const uint32_t crc = BindCrc(item->crc[*index], range.key, block);
+        const uint64_t offset_bytes = item->OffsetOf(*index, geometry_);
+        if (item->IsRedirected(block) && TakeFromCache(operation, i, offset_bytes, crc)) continue;
+        operation.from_disk.push_back({.index = i, .crc = crc, .offset_bytes = offset_bytes});
       }
       continue;
     }
@@ -90,8 +121,10 @@ void Reads::ResolveHome(Operation& operation, uint32_t index, uint32_t block,
       operation.is_lost = true;
     }
     from.crc = BindCrc(home.crc[within], range.key, block);
+    if (!operation.is_lost && TakeFromCache(operation, index, from.offset_bytes, from.crc)) return;
     ++counters_->page_hits;
   } else {
+    if (TakeFromCache(operation, index, from.offset_bytes, std::nullopt)) return;
     std::vector<Page>& pages = operation.pages;
     const auto found = std::find_if(pages.begin(), pages.end(),
                                     [page](const Page& each) { return each.read.page == page; });
@@ -215,6 +248,7 @@ void Reads::OnDiskDone(uint64_t slot, DiskStatus status, DiskTag tag_base, Outpu
       std::any_of(operation.pages.begin(), operation.pages.end(),
                   [this](const Page& page) { return !state_->homes().IsCurrent(page.read); });
   if (!operation.io_error && TakePages(operation) && Verify(operation)) {
+    Keep(operation);
     Finish(static_cast<uint32_t>(slot), DoneStatus::kOk, out.done);
     return;
   }

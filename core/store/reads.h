@@ -1,11 +1,12 @@
 // Reads on their way: where each block is, which disk reads fetch it, and whether it is what it
 // should be. A block may move (destaging, relocation) while its read waits; a mismatch is therefore
 // looked up again before it is believed. Where the checksums are not in memory, their page is read
-// together with the blocks.
+// together with the blocks. What clients read of homes is kept in the read cache.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/store/state.h"
@@ -22,6 +23,7 @@ class Reads {
     ChunkKey key;
     uint32_t first_block = 0;
     uint32_t count = 0;
+    bool from_device = false;  // and not from the read cache, which does not learn of it either
   };
   void Start(const Range& range, Slice target, Tag tag, DiskTag tag_base, Output out);
   // One entry's payload; `item` is not touched after the call.
@@ -66,6 +68,13 @@ class Reads {
   };
 
   uint32_t NewOperation();
+  // What is small enough for the read cache, and not of an entry.
+  bool UsesCache(const Operation& operation) const;
+  // Copies a block of the target. `crc`: what it must be; nothing: that is not in memory.
+  bool TakeFromCache(Operation& operation, uint32_t index, uint64_t offset_bytes,
+                     std::optional<uint32_t> crc);
+  // What was read and verified goes to the cache.
+  void Keep(const Operation& operation);
   // Fills `from_disk` and `pages`; copies or zeroes the rest.
   void Resolve(Operation& operation);
   void ResolveHome(Operation& operation, uint32_t index, uint32_t block,

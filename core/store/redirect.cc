@@ -4,6 +4,7 @@
 
 #include "core/base/bug.h"
 #include "core/base/check.h"
+#include "core/store/read_cache.h"
 
 namespace gabion::store {
 
@@ -25,6 +26,9 @@ void RedirectWriter::Start(Item* item, Slice content, DiskTag tag_base, Effects&
     while (end < places.size() && places[end] == places[end - 1] + 1) ++end;
     const Slice run = content.Sub(begin * kExtentBytes, (end - begin) * kExtentBytes);
     const uint64_t offset_bytes = geometry_.extent_offset(places[begin]);
+    if (options_.read_cache != nullptr) {
+      options_.read_cache->Forget(options_.device, offset_bytes, run.size());
+    }
     if (PLANTED_BUG("S1-redirect-not-durable")) {
       effects.Write(options_.device, offset_bytes, std::span(&run, 1), tag_base + slot);
     } else {

@@ -118,7 +118,16 @@ void Store::AppendRequests(const Now& now, SliceId slice,
 
 void Store::Read(const Now& now, SliceId slice, const ChunkKey& key, uint32_t first_block,
                  uint32_t count, Slice target, Tag tag, Output out) {
-  impl_->Read(now, slice, key, first_block, count, std::move(target), tag, out);
+  impl_->Read(now, {.slice = slice, .key = key, .first_block = first_block, .count = count},
+              std::move(target), tag, out);
+}
+
+void Store::ReadFromDevice(const Now& now, SliceId slice, const ChunkKey& key, uint32_t first_block,
+                           uint32_t count, Slice target, Tag tag, Output out) {
+  impl_->Read(
+      now,
+      {.slice = slice, .key = key, .first_block = first_block, .count = count, .from_device = true},
+      std::move(target), tag, out);
 }
 
 uint64_t Store::Present(SliceId slice, const ChunkKey& key, uint32_t first_block,

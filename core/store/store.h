@@ -61,6 +61,8 @@ struct Identity {
   uint64_t run = 0;
 };
 
+class ReadCache;
+
 struct Options {
   DeviceIndex device{};
   TimerTag timer = 0;  // the one timer this store sets; the owner routes it back to OnTimer
@@ -68,7 +70,8 @@ struct Options {
   uint64_t log_bytes =
       0;  // 0: see ComputeGeometry (1/16 of the device, 8 MiB to 4 GiB); used by Format
   Duration commit_point_delay = std::chrono::milliseconds(50);
-  uint64_t memory_bytes = 0;  // 0: DefaultMemoryBytes
+  uint64_t memory_bytes = 0;        // 0: DefaultMemoryBytes
+  ReadCache* read_cache = nullptr;  // of all stores of the owner; null: none
 };
 
 // For all that a store keeps in memory about its device, but for payloads on their way.
@@ -164,6 +167,9 @@ struct Memory {
   uint64_t page_bytes = 0;
   uint64_t pages = 0;
   uint64_t pages_max = 0;
+  // Of the read cache, which all stores of the owner share; not part of the budget.
+  uint64_t cache_bytes = 0;
+  uint64_t cache_bytes_max = 0;
 
   uint64_t used_bytes() const { return directory_bytes + fixed_bytes + log_bytes + page_bytes; }
 };
@@ -190,6 +196,9 @@ struct Counters {
   // Blocks read whose checksums were in memory, or had to be read with them.
   uint64_t page_hits = 0;
   uint64_t page_misses = 0;
+  // Blocks outside the log that small reads found in the read cache, or not.
+  uint64_t cache_hits = 0;
+  uint64_t cache_misses = 0;
   // Of the last Open: how long it took, and what it read back of the log.
   Duration recovery_time{};
   uint64_t recovery_batches = 0;
@@ -296,6 +305,9 @@ class Store {
   // zeroes. Callers keep uncommitted data from clients by their range locks (R8).
   void Read(const Now& now, SliceId slice, const ChunkKey& key, uint32_t first_block,
             uint32_t count, Slice target, Tag tag, Output out);
+  // The same without the read cache: for who examines the device, or reads all of it.
+  void ReadFromDevice(const Now& now, SliceId slice, const ChunkKey& key, uint32_t first_block,
+                      uint32_t count, Slice target, Tag tag, Output out);
   // Which of these blocks have data (neither zero nor trimmed nor never written): bit i = block
   // first_block + i, count <= 64.
   uint64_t Present(SliceId slice, const ChunkKey& key, uint32_t first_block, uint32_t count) const;

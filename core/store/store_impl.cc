@@ -8,6 +8,7 @@
 #include "core/base/bug.h"
 #include "core/base/check.h"
 #include "core/base/mix.h"
+#include "core/store/read_cache.h"
 
 namespace gabion::store {
 
@@ -31,6 +32,8 @@ StoreImpl::StoreImpl(const Options& options)
       checkpointer_(options, &state_, &log_, &counters_),
       redirects_(options, &counters_) {
   CHECK(options.pool != nullptr);
+  // Another device had this number, or somebody else has written to this one.
+  if (options.read_cache != nullptr) options.read_cache->Forget(options.device);
 }
 
 // ---- Life
@@ -583,11 +586,9 @@ void StoreImpl::DropClient(const Now& now, SdcId client, Incarnation below, Outp
   Pump(now, out);
 }
 
-void StoreImpl::Read(const Now& now, SliceId slice, const ChunkKey& key, uint32_t first_block,
-                     uint32_t count, Slice target, Tag tag, Output out) {
+void StoreImpl::Read(const Now& now, const Reads::Range& range, Slice target, Tag tag, Output out) {
   if (!Accept(tag, out)) return;
-  reads_.Start({.slice = slice, .key = key, .first_block = first_block, .count = count},
-               std::move(target), tag, TagBase(TagKind::kRead), out);
+  reads_.Start(range, std::move(target), tag, TagBase(TagKind::kRead), out);
   if (reads_.waits_for_memory()) retry_at_ = SaturatingAdd(now.boot, kMemoryRetryDelay);
   UpdateTimer(now, out);
 }

@@ -61,8 +61,7 @@ class StoreImpl {
   void AppendRequests(const Now& now, SliceId slice, std::span<const wire::RequestRecord> records,
                       Tag tag, Output out);
   void DropClient(const Now& now, SdcId client, Incarnation below, Output out);
-  void Read(const Now& now, SliceId slice, const ChunkKey& key, uint32_t first_block,
-            uint32_t count, Slice target, Tag tag, Output out);
+  void Read(const Now& now, const Reads::Range& range, Slice target, Tag tag, Output out);
   void ReadEntry(const Now& now, SliceId slice, EntryId id, Slice target,
                  std::span<uint32_t> block_crc, Tag tag, Output out);
 

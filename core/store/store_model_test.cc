@@ -51,7 +51,8 @@ class Run {
                .in_order = false,
                .redirect = true,
                // Half of the time next to nothing: pages of checksums come and go.
-               .memory_bytes = seed % 2}) {
+               .memory_bytes = seed % 2,
+               .read_cache_bytes = (seed % 3) << 17}) {
     CHECK(test_.Format());
     models_.push_back(Model{});
   }

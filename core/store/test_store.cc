@@ -28,11 +28,13 @@ void TestStore::NewProcess() {
   done_.clear();
   results_.clear();
   timer_ = kNever;
+  read_cache_ = ReadCache(options_.read_cache_bytes);
   store_ = std::make_unique<Store>(store::Options{.device = DeviceIndex(1),
                                                   .timer = 5,
                                                   .pool = &pool_,
                                                   .log_bytes = options_.log_bytes,
-                                                  .memory_bytes = options_.memory_bytes});
+                                                  .memory_bytes = options_.memory_bytes,
+                                                  .read_cache = &read_cache_});
   if (!options_.redirect) store_->SetExtentsPromised(UINT32_MAX);
 }
 

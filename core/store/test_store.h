@@ -10,6 +10,7 @@
 #include "core/base/buffer.h"
 #include "core/base/random.h"
 #include "core/role/effects.h"
+#include "core/store/read_cache.h"
 #include "core/store/store.h"
 #include "core/store/test_disk.h"
 
@@ -28,6 +29,7 @@ class TestStore {
     bool in_order = true;   // disk operations complete oldest first; else in any order
     bool redirect = false;  // large writes need not go through the log
     uint64_t memory_bytes = 0;
+    uint64_t read_cache_bytes = 0;
   };
 
   explicit TestStore(const Options& options);
@@ -82,6 +84,7 @@ class TestStore {
  private:
   Options options_;
   BufferPool pool_;
+  ReadCache read_cache_{0};
   TestDisk disk_;
   RandomStream random_;
   std::unique_ptr<Store> store_;

@@ -108,6 +108,8 @@ Cluster::Cluster(World* world, const ClusterOptions& options)
     sds.addresses = {AddressOf(next)};
     sds.state_lock = state_lock;
     sds.log_bytes = options_.log_bytes;
+    sds.store_memory_bytes = options_.store_memory_bytes;
+    sds.read_cache_bytes = options_.read_cache_bytes;
     sds.scan_interval = options_.scan_interval;
     sds.scan_bytes_per_second = options_.scan_bytes_per_second;
     sds.device_timeout = options_.device_timeout;

@@ -24,6 +24,8 @@ struct ClusterOptions {
   uint64_t device_bytes = uint64_t{64} << 20;
   uint32_t block_bytes = 4096;  // of data devices
   uint64_t log_bytes = 0;       // of their stores; 0: as the store decides
+  uint64_t store_memory_bytes = 0;
+  uint64_t read_cache_bytes = 0;  // of each SDS
   bool volatile_cache = true;
   Duration lease = std::chrono::milliseconds(1000);
   Duration rebuild_delay = std::chrono::seconds(10);

@@ -70,6 +70,13 @@ ClusterOptions DrawCluster(Choices& choices, const FaultPlan& faults) {
     options.scan_interval = seconds(1);
     options.scan_bytes_per_second = 64 << 20;
   }
+  // Where there is hardly any memory, pages of checksums come and go; a small read cache turns
+  // over.
+  const Stream memory = choices.Open(StreamKind::kPlan, 11);
+  if (choices.Below(memory, Site::kShape, 3) == 2) options.store_memory_bytes = 1;
+  if (choices.Below(memory, Site::kShape, 3) == 2) {
+    options.read_cache_bytes = (uint64_t{64} << 10) << choices.Below(memory, Site::kShape, 6);
+  }
   return options;
 }
 
@@ -79,7 +86,9 @@ std::string Describe(const ClusterOptions& options) {
          std::to_string(options.volume_count) + " volumes of " +
          std::to_string(options.volume_bytes >> 20) + " MiB, " +
          std::to_string(options.slice_count) + " slices" +
-         (options.scan_interval == Duration() ? "" : ", scanned");
+         (options.scan_interval == Duration() ? "" : ", scanned") +
+         (options.store_memory_bytes == 0 ? "" : ", short of memory") +
+         (options.read_cache_bytes == 0 ? "" : ", cached");
 }
 
 // From the seed or the tape, and recording from the first choice on if asked.

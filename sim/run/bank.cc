@@ -55,6 +55,8 @@ constexpr PlantedBug kBugs[] = {
     {"S2-verdict-not-kept", "S2: a damaged log's verdict outlives a restart", 0},
     {"S3-failed-flush-believed", "S3: an error of a flush fails the device", 3},
     {"S3-failed-home-write-believed", "S3: an error of a write fails the device", 0},
+    {"S4-cache-keeps-what-was-overwritten", "S4: the read cache forgets what is overwritten", 0},
+    {"S4-cache-learns-what-has-moved", "S4: the read cache takes what has not moved meanwhile", 0},
     {"S4-checksum-of-no-place", "S4: a checksum is bound to its place", 0},
     {"S4-old-page-taken", "S4: a page that was read while it moved is read again", 0},
     {"S4-page-not-verified", "S4: a page of homes is verified", 0},
