@@ -65,6 +65,7 @@ void FaultInjector::HappenToDisk(Fault fault, Stream stream) {
       return;
     case Fault::kVanish:
       trouble.gone = true;
+      to_restart_.push_back(victim);  // it may come back only with the healing
       world_->After(length, [this, victim, &disk] {
         disk.trouble().gone = false;
         if (!healed_) RestartSoon(victim, StreamOf(Fault::kVanish), Duration(0));
