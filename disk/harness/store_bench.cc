@@ -466,6 +466,7 @@ bool Bench::Cpu() {
   const uint64_t volume_bytes = VolumeBytes(log_bytes);
   Say("CPU, in memory");
   MemoryStore memory(DeviceBytes(log_bytes), log_bytes, /*count=*/false);
+  memory.device.Touch();
   LoadResult load = RunWrites(memory.runner, memory.writer, *payloads_, random_,
                               {.volume_bytes = volume_bytes,
                                .blocks = 64,
@@ -501,6 +502,7 @@ bool Bench::Cpu() {
   }
 
   MemoryDevice device(DeviceBytes(log_bytes));
+  device.Touch();
   const uint64_t places = volume_bytes / kBlock;
   const auto anywhere = [&] { return RawLoad::Request{random_.Below(places) * kBlock, kBlock}; };
   RawLoad raw{.op = DiskOp::kDurableWrite, .depth = 32, .operations = places, .next = anywhere};

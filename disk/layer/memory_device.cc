@@ -15,6 +15,13 @@ MemoryDevice::MemoryDevice(uint64_t size_bytes) : size_bytes_(size_bytes) {
   bytes_ = static_cast<std::byte*>(memory);
 }
 
+void MemoryDevice::Touch() {
+  constexpr uint64_t kPageBytes = 4096;
+  for (uint64_t at = 0; at < size_bytes_; at += kPageBytes) {
+    static_cast<volatile std::byte*>(bytes_)[at] = bytes_[at];
+  }
+}
+
 MemoryDevice::~MemoryDevice() { ::munmap(bytes_, size_bytes_); }
 
 DeviceInfo MemoryDevice::info() const {
