@@ -140,7 +140,7 @@ void Primary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
     case OpKind::kCopyRead:
       return join_.OnCopyRead(ctx, *this, op, status);
     case OpKind::kRepairRead:
-      return repairs_.OnBlockRead(ctx, *this, op, status);
+      return repairs_.OnRead(ctx, *this, op, status);
     case OpKind::kExamineRead:
       return examinations_.OnRead(ctx, *this, op, status);
     case OpKind::kLoadEntry:

@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/base/checksum.h"
 #include "core/sds/node.h"
 #include "core/sds/primary.h"
 
@@ -21,6 +19,24 @@ constexpr Duration kPatience = std::chrono::seconds(2);
 std::string Describe(const store::ChunkKey& key, uint16_t extent) {
   return absl::StrCat("extent ", extent, " of chunk ", key.chunk, " of V-tree ",
                       ToString(key.vtree));
+}
+
+// This side's blocks with data, with those of the other copy in place of damaged ones, which must
+// all be there; `crc` gets the checksums of the latter. Empty: no memory.
+Slice MadeGood(BufferPool& pool, const ExtentRead& own, const wire::RepairReply& reply,
+               const Slice& payload, ExtentCrcs* crc) {
+  const auto blocks = static_cast<uint32_t>(std::popcount(own.present()));
+  Slice content = pool.Allocate(blocks * wire::kBlockBytes, BufferUse::kPeer);
+  if (content.empty()) return content;
+  for (uint32_t block = 0; block < wire::kBlocksPerExtent; ++block) {
+    if ((own.present() >> block & 1) == 0) continue;
+    const bool damaged = (own.damaged() >> block & 1) != 0;
+    if (damaged) (*crc)[block] = reply.block_crc[block];
+    const Slice from = damaged ? payload.Sub(PackedOffset(reply.present, block), wire::kBlockBytes)
+                               : own.data().Sub(block * wire::kBlockBytes, wire::kBlockBytes);
+    content.CopyFrom(PackedOffset(own.present(), block), from.span());
+  }
+  return content;
 }
 
 }  // namespace
@@ -72,54 +88,34 @@ void Repairs::OnLockGranted(Context& ctx, Primary& primary, uint64_t number) {
   if (Job* job = Find(number)) ReadOwn(ctx, primary, *job);
 }
 
-// One by one, because a read of several says only that one of them is damaged.
 void Repairs::ReadOwn(Context& ctx, Primary& primary, Job& job) {
   store::Store* store = primary.StoreOf(ctx);
   if (store == nullptr) return;
-  const uint32_t first = uint32_t{job.extent} * wire::kBlocksPerExtent;
   job.phase = Job::Phase::kReading;
-  job.damaged = 0;
-  job.present = static_cast<uint16_t>(
-      store->Present(primary.key_.slice, job.key, first, wire::kBlocksPerExtent));
-  if (job.present == 0) return NextExtent(ctx, primary, job);
-  job.data = ctx.node.resources.pool->Allocate(wire::kExtentBytes, BufferUse::kPeer);
-  std::vector<Slice> targets;
-  for (int i = std::popcount(job.present); i > 0 && !job.data.empty(); --i) {
-    targets.push_back(ctx.node.resources.pool->Allocate(wire::kBlockBytes, BufferUse::kPeer));
-    if (targets.back().empty()) job.data = Slice();
+  switch (job.own.Begin(ctx, *store,
+                        {.kind = OpKind::kRepairRead,
+                         .replica = primary.key_,
+                         .instance = primary.instance_,
+                         .epoch = primary.config_.epoch,
+                         .number = job.number},
+                        job.key, job.extent)) {
+    case ExtentRead::Step::kDone:
+      return NextExtent(ctx, primary, job);
+    case ExtentRead::Step::kRunning:
+    case ExtentRead::Step::kFailed:
+      return;
+    case ExtentRead::Step::kNoMemory:
+      return GiveUp(ctx, primary, job, "no memory for it now");
   }
-  if (job.data.empty()) return GiveUp(ctx, primary, job, "no memory for it now");
-  std::memset(job.data.mutable_span().data(), 0, job.data.size());
-  job.reads_pending = static_cast<uint32_t>(targets.size());
-  const uint64_t number = job.number;
-  for (uint32_t block = 0; block < wire::kBlocksPerExtent; ++block) {
-    if ((job.present >> block & 1) == 0) continue;
-    const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kRepairRead,
-                                             .replica = primary.key_,
-                                             .instance = primary.instance_,
-                                             .epoch = primary.config_.epoch,
-                                             .a = number,
-                                             .target = std::move(targets.back())});
-    targets.pop_back();
-    ctx.node.ops.At(tag).entry.first_block = static_cast<uint16_t>(block);
-    store->Read(ctx.now, primary.key_.slice, job.key, first + block, 1, ctx.node.ops.At(tag).target,
-                tag, ctx.node.Out(ctx));
-  }
+  UNREACHABLE();
 }
 
-void Repairs::OnBlockRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status) {
+void Repairs::OnRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status) {
   Job* job = Find(op.a);
-  if (job == nullptr || job->phase != Job::Phase::kReading) return;
-  if (status == store::DoneStatus::kFailed) return;  // the device failed, and says so
-  const uint16_t block = op.entry.first_block;
-  if (status == store::DoneStatus::kOk) {
-    std::memcpy(job->data.mutable_span().data() + size_t{block} * wire::kBlockBytes,
-                op.target.data(), wire::kBlockBytes);
-  } else {
-    job->damaged = static_cast<uint16_t>(job->damaged | 1u << block);
-  }
-  if (--job->reads_pending > 0) return;
-  if (job->damaged == 0) return NextExtent(ctx, primary, *job);
+  store::Store* store = primary.StoreOf(ctx);
+  if (store == nullptr || job == nullptr || !job->own.running()) return;
+  if (job->own.OnDone(ctx, *store, status) != ExtentRead::Step::kDone) return;
+  if (job->own.damaged() == 0) return NextExtent(ctx, primary, *job);
   job->phase = Job::Phase::kAwaitingPeer;
   job->asked = ConnId();
   Ask(ctx, primary, *job);
@@ -167,19 +163,11 @@ void Repairs::OnReply(Context& ctx, Primary& primary, const wire::RepairReply& r
     return AskLater(ctx, primary, *job);
   }
   store::Store* store = device->store.get();
-  auto differs =
-      static_cast<uint16_t>((reply.present ^ job->present) & ~job->damaged & ~reply.damaged);
-  for (uint32_t block = 0; block < wire::kBlocksPerExtent; ++block) {
-    const auto bit = static_cast<uint16_t>(1u << block);
-    if ((reply.present & job->present & bit) == 0) continue;
-    const std::span<std::byte> own =
-        job->data.mutable_span().subspan(size_t{block} * wire::kBlockBytes, wire::kBlockBytes);
-    if ((job->damaged & bit) != 0) {
-      std::memcpy(own.data(), payload.data() + PackedOffset(reply.present, block), own.size());
-    } else if (Crc32c(own) != reply.block_crc[block]) {
-      differs = static_cast<uint16_t>(differs | bit);
-    }
-  }
+  const uint16_t damaged = job->own.damaged();
+  ExtentCrcs crc = job->own.Crcs();
+  const auto differs = static_cast<uint16_t>(
+      DifferingBlocks(job->own.present(), crc, reply.present, reply.block_crc) & ~damaged &
+      ~reply.damaged);
   if (differs != 0) {
     ++ctx.node.counters.copies_differ;
     ctx.Log(Severity::kCritical,
@@ -187,25 +175,23 @@ void Repairs::OnReply(Context& ctx, Primary& primary, const wire::RepairReply& r
                          Describe(job->key, job->extent), ": blocks ", absl::Hex(differs),
                          " verify on both copies and differ; nothing is changed"));
   }
-  if ((job->damaged & reply.damaged) != 0) {
+  if ((damaged & reply.damaged) != 0) {
     return GiveUp(ctx, primary, *job, "the other copy is damaged, too");
   }
-  if ((job->damaged & ~reply.present) != 0) {
+  if ((damaged & ~reply.present) != 0) {
     return GiveUp(ctx, primary, *job, "the other copy has no data there");
   }
-  ExtentCrcs crc{};
-  std::optional<Slice> packed = PackExtent(*ctx.node.resources.pool, job->data, job->present, &crc);
-  if (!packed.has_value()) return GiveUp(ctx, primary, *job, "no memory for it now");
+  Slice content = MadeGood(*ctx.node.resources.pool, job->own, reply, payload, &crc);
+  if (content.empty()) return GiveUp(ctx, primary, *job, "no memory for it now");
   const std::optional<store::ChunkSummary> summary =
       FindChunk(*store, primary.key_.slice, job->key, Epoch());
   if (!summary.has_value()) return GiveUp(ctx, primary, *job, "the chunk is gone");
-  ctx.Log(
-      Severity::kWarning,
-      absl::StrCat("slice ", ToString(primary.key_.slice), ": ", Describe(job->key, job->extent),
-                   ": ", std::popcount(job->damaged), " damaged blocks on device ",
-                   ToString(primary.key_.device), " replaced by those of device ",
-                   ToString(primary.secondary_.member.device)));
-  ctx.node.counters.blocks_repaired += static_cast<uint64_t>(std::popcount(job->damaged));
+  ctx.Log(Severity::kWarning,
+          absl::StrCat(
+              "slice ", ToString(primary.key_.slice), ": ", Describe(job->key, job->extent), ": ",
+              std::popcount(damaged), " damaged blocks on device ", ToString(primary.key_.device),
+              " replaced by those of device ", ToString(primary.secondary_.member.device)));
+  ctx.node.counters.blocks_repaired += static_cast<uint64_t>(std::popcount(damaged));
   job->phase = Job::Phase::kAppending;
   const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kRepairAppend,
                                            .replica = primary.key_,
@@ -213,9 +199,10 @@ void Repairs::OnReply(Context& ctx, Primary& primary, const wire::RepairReply& r
                                            .epoch = primary.config_.epoch,
                                            .a = job->number});
   // Behind everything that is committed, and so behind everything in this range.
-  store->AppendCopy(ctx.now, primary.key_.slice, job->key, job->extent, job->present,
+  store->AppendCopy(ctx.now, primary.key_.slice, job->key, job->extent, job->own.present(),
                     summary->modified_epoch, {primary.config_.epoch, Seq(primary.committed_seq())},
-                    std::move(*packed), PackedCrcs(crc, job->present), tag, ctx.node.Out(ctx));
+                    std::move(content), PackedCrcs(crc, job->own.present()), tag,
+                    ctx.node.Out(ctx));
 }
 
 void Repairs::OnAppended(Context& ctx, Primary& primary, const Op& op) {
@@ -224,7 +211,7 @@ void Repairs::OnAppended(Context& ctx, Primary& primary, const Op& op) {
 
 void Repairs::NextExtent(Context& ctx, Primary& primary, Job& job) {
   primary.Unlock(ctx, &job.lock);
-  job.data = Slice();
+  job.own = ExtentRead();
   if (++job.extent < job.extent_end) return LockExtent(ctx, primary, job);
   Finish(ctx, primary, job.number, /*good=*/true);
 }

@@ -2,7 +2,7 @@
 // blocks of this side's copy do not match their checksums. Extent by extent, under an exclusive
 // range lock, which waits for what is in flight:
 //
-//   kAwaitingLock -> kReading (each block of its own) -> kAwaitingPeer -> kAppending -> next extent
+//   kAwaitingLock -> kReading (this side's copy) -> kAwaitingPeer -> kAppending -> next extent
 //
 // Nothing in the range is undecided then, so the in-sync replica, which holds everything up to the
 // commit point that the question names, has the same content. Blocks that are damaged here are
@@ -17,7 +17,7 @@
 
 #include "core/base/ids.h"
 #include "core/sds/context.h"
-#include "core/sds/extent_data.h"
+#include "core/sds/extent_read.h"
 #include "core/sds/ops.h"
 #include "core/sds/range_lock.h"
 #include "core/store/store.h"
@@ -48,7 +48,7 @@ class Repairs {
 
   void Advance(Context& ctx, Primary& primary);
   void OnLockGranted(Context& ctx, Primary& primary, uint64_t number);
-  void OnBlockRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status);
+  void OnRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status);
   void OnReply(Context& ctx, Primary& primary, const wire::RepairReply& reply,
                const Slice& payload);
   void OnAppended(Context& ctx, Primary& primary, const Op& op);
@@ -66,10 +66,7 @@ class Repairs {
     uint16_t extent_end = 0;
     Instant give_up_at{};
     RangeLock::Handle lock;
-    uint32_t reads_pending = 0;
-    uint16_t present = 0;
-    uint16_t damaged = 0;
-    Slice data;
+    ExtentRead own;
     ConnId asked;  // the connection that carried the question
     Instant ask_at{};
   };
