@@ -139,7 +139,7 @@ void Examinations::Ask(Context& ctx, Primary& primary, Job& job) {
   if (!conn.valid() || conn != secondary.conn || conn == job.asked) return;
   if (ctx.now.boot < job.ask_at) return;
   job.asked = conn;
-  ctx.effects.Send(conn, wire::ScanQuery{
+  ctx.effects.Send(conn, wire::ExtentQuery{
                              .pair = primary.PairOf(secondary),
                              .number = job.number,
                              .vtree = job.key.vtree,
@@ -156,7 +156,7 @@ void Examinations::AskLater(Context& ctx, Primary& primary, Job& job) {
   ctx.node.WakeAt(primary.key_, job.ask_at);
 }
 
-void Examinations::OnReply(Context& ctx, Primary& primary, const wire::ScanReply& reply) {
+void Examinations::OnReply(Context& ctx, Primary& primary, const wire::ExtentReply& reply) {
   Job* job = Find(reply.number);
   if (job == nullptr || job->phase != Job::Phase::kExamining || job->peer_read) return;
   if (reply.status == wire::Status::kBehind || reply.status == wire::Status::kBusy) {
@@ -194,8 +194,7 @@ void Examinations::Decide(Context& ctx, Primary& primary, Job& job) {
   }
   const uint16_t there = job.peer.damaged;
   const auto differing = static_cast<uint16_t>(
-      DifferingBlocks(job.own.present(), job.own.Crcs(),
-                      static_cast<uint16_t>(job.peer.present & ~there), job.peer.block_crc) &
+      DifferingBlocks(job.own.present(), job.own.Crcs(), job.peer.good(), job.peer.block_crc) &
       ~there);
   job.result.compared = true;
   job.peer_bad = static_cast<uint16_t>(there | differing);

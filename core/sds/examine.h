@@ -54,7 +54,7 @@ class Examinations {
   void Advance(Context& ctx, Primary& primary);
   void OnLockGranted(Context& ctx, Primary& primary, uint64_t number);
   void OnRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status);
-  void OnReply(Context& ctx, Primary& primary, const wire::ScanReply& reply);
+  void OnReply(Context& ctx, Primary& primary, const wire::ExtentReply& reply);
   void OnRepaired(Context& ctx, Primary& primary, uint64_t number, bool good);
   void OnFixed(Context& ctx, Primary& primary, const wire::ScanFixReply& reply);
 
@@ -75,7 +75,7 @@ class Examinations {
     ExtentRead own;
     bool own_read = false;
     bool peer_read = false;
-    wire::ScanReply peer;
+    wire::ExtentReply peer;
     uint16_t peer_bad = 0;  // damaged there, or different
     ConnId asked;           // the connection that carried the question, or the fix
     Instant ask_at{};

@@ -99,12 +99,13 @@ void Primary::OnChangedReply(Context& ctx, const wire::ChangedReply& reply, cons
   if (FindFollower(reply.pair) == &joining_) join_.OnChangedReply(ctx, *this, reply, payload);
 }
 
-void Primary::OnRepairReply(Context& ctx, const wire::RepairReply& reply, const Slice& payload) {
-  if (FindFollower(reply.pair) == &secondary_) repairs_.OnReply(ctx, *this, reply, payload);
-}
-
-void Primary::OnScanReply(Context& ctx, const wire::ScanReply& reply) {
-  if (FindFollower(reply.pair) == &secondary_) examinations_.OnReply(ctx, *this, reply);
+void Primary::OnExtentReply(Context& ctx, const wire::ExtentReply& reply, const Slice& payload) {
+  if (FindFollower(reply.pair) != &secondary_) return;
+  if (reply.with_content != 0) {
+    repairs_.OnReply(ctx, *this, reply, payload);
+  } else {
+    examinations_.OnReply(ctx, *this, reply);
+  }
 }
 
 void Primary::OnScanFixReply(Context& ctx, const wire::ScanFixReply& reply) {

@@ -23,7 +23,7 @@ std::string Describe(const store::ChunkKey& key, uint16_t extent) {
 
 // This side's blocks with data, with those of the other copy in place of damaged ones, which must
 // all be there; `crc` gets the checksums of the latter. Empty: no memory.
-Slice MadeGood(BufferPool& pool, const ExtentRead& own, const wire::RepairReply& reply,
+Slice MadeGood(BufferPool& pool, const ExtentRead& own, const wire::ExtentReply& reply,
                const Slice& payload, ExtentCrcs* crc) {
   const auto blocks = static_cast<uint32_t>(std::popcount(own.present()));
   Slice content = pool.Allocate(blocks * wire::kBlockBytes, BufferUse::kPeer);
@@ -32,7 +32,7 @@ Slice MadeGood(BufferPool& pool, const ExtentRead& own, const wire::RepairReply&
     if ((own.present() >> block & 1) == 0) continue;
     const bool damaged = (own.damaged() >> block & 1) != 0;
     if (damaged) (*crc)[block] = reply.block_crc[block];
-    const Slice from = damaged ? payload.Sub(PackedOffset(reply.present, block), wire::kBlockBytes)
+    const Slice from = damaged ? payload.Sub(PackedOffset(reply.good(), block), wire::kBlockBytes)
                                : own.data().Sub(block * wire::kBlockBytes, wire::kBlockBytes);
     content.CopyFrom(PackedOffset(own.present(), block), from.span());
   }
@@ -127,7 +127,7 @@ void Repairs::Ask(Context& ctx, Primary& primary, Job& job) {
   if (!secondary.active() || !conn.valid() || conn != secondary.conn || conn == job.asked) return;
   if (ctx.now.boot < job.ask_at) return;
   job.asked = conn;
-  ctx.effects.Send(conn, wire::RepairQuery{
+  ctx.effects.Send(conn, wire::ExtentQuery{
                              .pair = primary.PairOf(secondary),
                              .number = job.number,
                              .vtree = job.key.vtree,
@@ -135,6 +135,7 @@ void Repairs::Ask(Context& ctx, Primary& primary, Job& job) {
                              .after = {primary.config_.epoch, Seq(primary.committed_seq())},
                              .chunk = job.key.chunk,
                              .extent = job.extent,
+                             .with_content = 1,
                          });
 }
 
@@ -144,7 +145,7 @@ void Repairs::AskLater(Context& ctx, Primary& primary, Job& job) {
   ctx.node.WakeAt(primary.key_, job.ask_at);
 }
 
-void Repairs::OnReply(Context& ctx, Primary& primary, const wire::RepairReply& reply,
+void Repairs::OnReply(Context& ctx, Primary& primary, const wire::ExtentReply& reply,
                       const Slice& payload) {
   Job* job = Find(reply.number);
   if (job == nullptr || job->phase != Job::Phase::kAwaitingPeer) return;
@@ -154,7 +155,7 @@ void Repairs::OnReply(Context& ctx, Primary& primary, const wire::RepairReply& r
   if (reply.status != wire::Status::kOk) {
     return GiveUp(ctx, primary, *job, "the other copy is damaged, too");
   }
-  if (!ValidExtent(payload, reply.present, reply.block_crc)) {
+  if (!ValidExtent(payload, reply.good(), reply.block_crc)) {
     return GiveUp(ctx, primary, *job, "the other copy came with wrong checksums");
   }
   Device* device = ctx.node.devices.FindUp(primary.key_.device);

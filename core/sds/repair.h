@@ -49,7 +49,7 @@ class Repairs {
   void Advance(Context& ctx, Primary& primary);
   void OnLockGranted(Context& ctx, Primary& primary, uint64_t number);
   void OnRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status);
-  void OnReply(Context& ctx, Primary& primary, const wire::RepairReply& reply,
+  void OnReply(Context& ctx, Primary& primary, const wire::ExtentReply& reply,
                const Slice& payload);
   void OnAppended(Context& ctx, Primary& primary, const Op& op);
 
