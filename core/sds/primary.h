@@ -166,6 +166,7 @@ class Primary {
   friend class JoinSource;
   friend class Repairs;
   friend class Examinations;
+  friend struct HeldExtent;
 
   void MaybeRelease(Context& ctx);
 

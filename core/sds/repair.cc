@@ -12,7 +12,6 @@ namespace gabion::sds {
 
 namespace {
 
-constexpr Duration kPause = std::chrono::milliseconds(10);
 // Longer than a reconnect, shorter than what a reader takes for a hang.
 constexpr Duration kPatience = std::chrono::seconds(2);
 
@@ -44,61 +43,44 @@ Slice MadeGood(BufferPool& pool, const ExtentRead& own, const wire::ExtentReply&
 bool Repairs::Start(Context& ctx, Primary& primary, const Range& range, Waiter waiter) {
   if (!primary.serving() || !primary.secondary_.active()) return false;
   const uint32_t last = range.first_block + range.block_count - 1;
-  jobs_.push_back({.waiter = waiter,
-                   .key = range.key,
-                   .extent = static_cast<uint16_t>(range.first_block / wire::kBlocksPerExtent),
-                   .extent_end = static_cast<uint16_t>(last / wire::kBlocksPerExtent + 1),
-                   .give_up_at = SaturatingAdd(ctx.now.boot, kPatience)});
-  ctx.node.WakeAt(primary.key_, jobs_.back().give_up_at);
-  LockExtent(ctx, primary, jobs_.back());
+  Job& job = jobs_.emplace_back();
+  job.waiter = waiter;
+  job.at.key = range.key;
+  job.at.extent = static_cast<uint16_t>(range.first_block / wire::kBlocksPerExtent);
+  job.extent_end = static_cast<uint16_t>(last / wire::kBlocksPerExtent + 1);
+  job.at.SetPatience(ctx, primary, kPatience);
+  LockExtent(ctx, primary, job);
   return true;
 }
 
 void Repairs::Release(Context& ctx, Primary& primary) {
   std::vector<Job> jobs = std::exchange(jobs_, {});
   for (Job& job : jobs) {
-    primary.Unlock(ctx, &job.lock);
+    primary.Unlock(ctx, &job.at.lock);
     if (job.waiter.kind == Waiter::Kind::kRequest) {
       primary.OnRepaired(ctx, SlotTag(job.waiter.number), Primary::Repaired::kNotTried);
     }
   }
 }
 
-Repairs::Job* Repairs::Find(uint64_t number) {
-  for (Job& job : jobs_) {
-    if (job.number == number) return &job;
-  }
-  return nullptr;
-}
-
 void Repairs::LockExtent(Context& ctx, Primary& primary, Job& job) {
   // What is still on its way for the extent before does not find this one.
-  job.number = next_number_++;
+  job.at.number = next_number_++;
   job.phase = Job::Phase::kAwaitingLock;
-  RangeLock::Range range{.vtree = job.key.vtree, .chunk = job.key.chunk};
-  range.first_block = static_cast<uint16_t>(job.extent * wire::kBlocksPerExtent);
-  range.block_count = wire::kBlocksPerExtent;
-  if (primary.locks_.Acquire(range, RangeLock::Mode::kExclusive,
-                             {job.number, RangeLock::Owner::Kind::kRepair}, &job.lock)) {
+  if (job.at.Lock(primary, RangeLock::Mode::kExclusive, RangeLock::Owner::Kind::kRepair)) {
     ReadOwn(ctx, primary, job);
   }
 }
 
 void Repairs::OnLockGranted(Context& ctx, Primary& primary, uint64_t number) {
-  if (Job* job = Find(number)) ReadOwn(ctx, primary, *job);
+  if (Job* job = FindJob(jobs_, number)) ReadOwn(ctx, primary, *job);
 }
 
 void Repairs::ReadOwn(Context& ctx, Primary& primary, Job& job) {
   store::Store* store = primary.StoreOf(ctx);
   if (store == nullptr) return;
   job.phase = Job::Phase::kReading;
-  switch (job.own.Begin(ctx, *store,
-                        {.kind = OpKind::kRepairRead,
-                         .replica = primary.key_,
-                         .instance = primary.instance_,
-                         .epoch = primary.config_.epoch,
-                         .number = job.number},
-                        job.key, job.extent)) {
+  switch (job.at.Read(ctx, primary, *store, OpKind::kRepairRead)) {
     case ExtentRead::Step::kDone:
       return NextExtent(ctx, primary, job);
     case ExtentRead::Step::kRunning:
@@ -111,46 +93,22 @@ void Repairs::ReadOwn(Context& ctx, Primary& primary, Job& job) {
 }
 
 void Repairs::OnRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status) {
-  Job* job = Find(op.a);
+  Job* job = FindJob(jobs_, op.a);
   store::Store* store = primary.StoreOf(ctx);
-  if (store == nullptr || job == nullptr || !job->own.running()) return;
-  if (job->own.OnDone(ctx, *store, status) != ExtentRead::Step::kDone) return;
-  if (job->own.damaged() == 0) return NextExtent(ctx, primary, *job);
+  if (store == nullptr || job == nullptr || !job->at.own.running()) return;
+  if (job->at.own.OnDone(ctx, *store, status) != ExtentRead::Step::kDone) return;
+  if (job->at.own.damaged() == 0) return NextExtent(ctx, primary, *job);
   job->phase = Job::Phase::kAwaitingPeer;
-  job->asked = ConnId();
-  Ask(ctx, primary, *job);
-}
-
-void Repairs::Ask(Context& ctx, Primary& primary, Job& job) {
-  const Follower& secondary = primary.secondary_;
-  const ConnId conn = ctx.node.peers.Conn(secondary.member);
-  if (!secondary.active() || !conn.valid() || conn != secondary.conn || conn == job.asked) return;
-  if (ctx.now.boot < job.ask_at) return;
-  job.asked = conn;
-  ctx.effects.Send(conn, wire::ExtentQuery{
-                             .pair = primary.PairOf(secondary),
-                             .number = job.number,
-                             .vtree = job.key.vtree,
-                             .version = job.key.version,
-                             .after = {primary.config_.epoch, Seq(primary.committed_seq())},
-                             .chunk = job.key.chunk,
-                             .extent = job.extent,
-                             .with_content = 1,
-                         });
-}
-
-void Repairs::AskLater(Context& ctx, Primary& primary, Job& job) {
-  job.asked = ConnId();
-  job.ask_at = SaturatingAdd(ctx.now.boot, kPause);
-  ctx.node.WakeAt(primary.key_, job.ask_at);
+  job->at.BeginAsking();
+  job->at.Ask(ctx, primary, /*with_content=*/true);
 }
 
 void Repairs::OnReply(Context& ctx, Primary& primary, const wire::ExtentReply& reply,
                       const Slice& payload) {
-  Job* job = Find(reply.number);
+  Job* job = FindJob(jobs_, reply.number);
   if (job == nullptr || job->phase != Job::Phase::kAwaitingPeer) return;
   if (reply.status == wire::Status::kBehind || reply.status == wire::Status::kBusy) {
-    return AskLater(ctx, primary, *job);
+    return job->at.AskLater(ctx, primary);
   }
   if (reply.status != wire::Status::kOk) {
     return GiveUp(ctx, primary, *job, "the other copy is damaged, too");
@@ -161,19 +119,19 @@ void Repairs::OnReply(Context& ctx, Primary& primary, const wire::ExtentReply& r
   Device* device = ctx.node.devices.FindUp(primary.key_.device);
   if (device == nullptr) return;
   if (LogRoomForClients(*device) < wire::kExtentBytes + store::kAppendOverheadBytes) {
-    return AskLater(ctx, primary, *job);
+    return job->at.AskLater(ctx, primary);
   }
   store::Store* store = device->store.get();
-  const uint16_t damaged = job->own.damaged();
-  ExtentCrcs crc = job->own.Crcs();
+  const uint16_t damaged = job->at.own.damaged();
+  ExtentCrcs crc = job->at.own.Crcs();
   const auto differs = static_cast<uint16_t>(
-      DifferingBlocks(job->own.present(), crc, reply.present, reply.block_crc) & ~damaged &
+      DifferingBlocks(job->at.own.present(), crc, reply.present, reply.block_crc) & ~damaged &
       ~reply.damaged);
   if (differs != 0) {
     ++ctx.node.counters.copies_differ;
     ctx.Log(Severity::kCritical,
             absl::StrCat("slice ", ToString(primary.key_.slice), ": ",
-                         Describe(job->key, job->extent), ": blocks ", absl::Hex(differs),
+                         Describe(job->at.key, job->at.extent), ": blocks ", absl::Hex(differs),
                          " verify on both copies and differ; nothing is changed"));
   }
   if ((damaged & reply.damaged) != 0) {
@@ -182,55 +140,57 @@ void Repairs::OnReply(Context& ctx, Primary& primary, const wire::ExtentReply& r
   if ((damaged & ~reply.present) != 0) {
     return GiveUp(ctx, primary, *job, "the other copy has no data there");
   }
-  Slice content = MadeGood(*ctx.node.resources.pool, job->own, reply, payload, &crc);
+  Slice content = MadeGood(*ctx.node.resources.pool, job->at.own, reply, payload, &crc);
   if (content.empty()) return GiveUp(ctx, primary, *job, "no memory for it now");
   const std::optional<store::ChunkSummary> summary =
-      FindChunk(*store, primary.key_.slice, job->key, Epoch());
+      FindChunk(*store, primary.key_.slice, job->at.key, Epoch());
   if (!summary.has_value()) return GiveUp(ctx, primary, *job, "the chunk is gone");
-  ctx.Log(Severity::kWarning,
-          absl::StrCat(
-              "slice ", ToString(primary.key_.slice), ": ", Describe(job->key, job->extent), ": ",
-              std::popcount(damaged), " damaged blocks on device ", ToString(primary.key_.device),
-              " replaced by those of device ", ToString(primary.secondary_.member.device)));
+  ctx.Log(
+      Severity::kWarning,
+      absl::StrCat("slice ", ToString(primary.key_.slice), ": ",
+                   Describe(job->at.key, job->at.extent), ": ", std::popcount(damaged),
+                   " damaged blocks on device ", ToString(primary.key_.device),
+                   " replaced by those of device ", ToString(primary.secondary_.member.device)));
   ctx.node.counters.blocks_repaired += static_cast<uint64_t>(std::popcount(damaged));
   job->phase = Job::Phase::kAppending;
   const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kRepairAppend,
                                            .replica = primary.key_,
                                            .instance = primary.instance_,
                                            .epoch = primary.config_.epoch,
-                                           .a = job->number});
+                                           .a = job->at.number});
   // Behind everything that is committed, and so behind everything in this range.
-  store->AppendCopy(ctx.now, primary.key_.slice, job->key, job->extent, job->own.present(),
+  store->AppendCopy(ctx.now, primary.key_.slice, job->at.key, job->at.extent, job->at.own.present(),
                     summary->modified_epoch, {primary.config_.epoch, Seq(primary.committed_seq())},
-                    std::move(content), PackedCrcs(crc, job->own.present()), tag,
+                    std::move(content), PackedCrcs(crc, job->at.own.present()), tag,
                     ctx.node.Out(ctx));
 }
 
 void Repairs::OnAppended(Context& ctx, Primary& primary, const Op& op) {
-  if (Job* job = Find(op.a)) NextExtent(ctx, primary, *job);
+  if (Job* job = FindJob(jobs_, op.a)) NextExtent(ctx, primary, *job);
 }
 
 void Repairs::NextExtent(Context& ctx, Primary& primary, Job& job) {
-  primary.Unlock(ctx, &job.lock);
-  job.own = ExtentRead();
-  if (++job.extent < job.extent_end) return LockExtent(ctx, primary, job);
-  Finish(ctx, primary, job.number, /*good=*/true);
+  primary.Unlock(ctx, &job.at.lock);
+  job.at.own = ExtentRead();
+  if (++job.at.extent < job.extent_end) return LockExtent(ctx, primary, job);
+  Finish(ctx, primary, job.at.number, /*good=*/true);
 }
 
 void Repairs::GiveUp(Context& ctx, Primary& primary, Job& job, std::string_view why) {
   ++ctx.node.counters.repairs_failed;
-  ctx.Log(Severity::kError, absl::StrCat("slice ", ToString(primary.key_.slice), ": ",
-                                         Describe(job.key, job.extent), " is damaged on device ",
-                                         ToString(primary.key_.device), ": ", std::string(why)));
-  Finish(ctx, primary, job.number, /*good=*/false);
+  ctx.Log(Severity::kError,
+          absl::StrCat("slice ", ToString(primary.key_.slice), ": ",
+                       Describe(job.at.key, job.at.extent), " is damaged on device ",
+                       ToString(primary.key_.device), ": ", std::string(why)));
+  Finish(ctx, primary, job.at.number, /*good=*/false);
 }
 
 void Repairs::Finish(Context& ctx, Primary& primary, uint64_t number, bool good) {
   const auto at = std::find_if(jobs_.begin(), jobs_.end(),
-                               [number](const Job& job) { return job.number == number; });
+                               [number](const Job& job) { return job.at.number == number; });
   Job job = std::move(*at);
   jobs_.erase(at);
-  primary.Unlock(ctx, &job.lock);
+  primary.Unlock(ctx, &job.at.lock);
   if (job.waiter.kind == Waiter::Kind::kRequest) {
     primary.OnRepaired(ctx, SlotTag(job.waiter.number),
                        good ? Primary::Repaired::kGood : Primary::Repaired::kBad);
@@ -244,14 +204,14 @@ void Repairs::Finish(Context& ctx, Primary& primary, uint64_t number, bool good)
 void Repairs::Advance(Context& ctx, Primary& primary) {
   std::vector<uint64_t> late;
   for (Job& job : jobs_) {
-    if (ctx.now.boot >= job.give_up_at && job.phase != Job::Phase::kAppending) {
-      late.push_back(job.number);
+    if (ctx.now.boot >= job.at.give_up_at && job.phase != Job::Phase::kAppending) {
+      late.push_back(job.at.number);
     } else if (job.phase == Job::Phase::kAwaitingPeer) {
-      Ask(ctx, primary, job);
+      job.at.Ask(ctx, primary, /*with_content=*/true);
     }
   }
   for (const uint64_t number : late) {
-    GiveUp(ctx, primary, *Find(number), "the other copy does not answer");
+    GiveUp(ctx, primary, *FindJob(jobs_, number), "the other copy does not answer");
   }
 }
 

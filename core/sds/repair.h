@@ -10,16 +10,14 @@
 // both sides and differ are reported, and stay.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "core/base/ids.h"
 #include "core/sds/context.h"
-#include "core/sds/extent_read.h"
+#include "core/sds/held_extent.h"
 #include "core/sds/ops.h"
-#include "core/sds/range_lock.h"
 #include "core/store/store.h"
 #include "core/wire/message.h"
 
@@ -58,24 +56,14 @@ class Repairs {
  private:
   struct Job {
     enum class Phase : uint8_t { kAwaitingLock, kReading, kAwaitingPeer, kAppending };
-    uint64_t number = 0;  // a new one for each extent
     Phase phase = Phase::kAwaitingLock;
     Waiter waiter;
-    store::ChunkKey key;
-    uint16_t extent = 0;
+    HeldExtent at;  // of a new number for each extent
     uint16_t extent_end = 0;
-    Instant give_up_at{};
-    RangeLock::Handle lock;
-    ExtentRead own;
-    ConnId asked;  // the connection that carried the question
-    Instant ask_at{};
   };
 
-  Job* Find(uint64_t number);
   void LockExtent(Context& ctx, Primary& primary, Job& job);
   void ReadOwn(Context& ctx, Primary& primary, Job& job);
-  void Ask(Context& ctx, Primary& primary, Job& job);
-  void AskLater(Context& ctx, Primary& primary, Job& job);
   void NextExtent(Context& ctx, Primary& primary, Job& job);
   void Finish(Context& ctx, Primary& primary, uint64_t number, bool good);
   void GiveUp(Context& ctx, Primary& primary, Job& job, std::string_view why);
