@@ -130,6 +130,7 @@ void DeviceSet::StartStore(Context& ctx, Device& device, bool format) {
                      .timer = TimerOf(TimerKind::kDeviceStore, device.slot),
                      .pool = ctx.node.resources.pool,
                      .log_bytes = ctx.node.options.log_bytes});
+  device.credits.SetStore(device.store.get());
   const store::Identity identity{.cluster = ctx.node.self.cluster,
                                  .sds = ctx.node.self.sds,
                                  .device = device.config.id,
@@ -218,6 +219,7 @@ void DeviceSet::CloseForTrial(Context& ctx, Device& device) {
 
 void DeviceSet::StartTrial(Context& ctx, Device& device) {
   ctx.effects.CancelTimer(TimerOf(TimerKind::kDeviceStore, device.slot));
+  device.credits.SetStore(nullptr);
   device.store.reset();
   device.trial = std::make_unique<DeviceTrial>(device.index, device.trial_range,
                                                mix64(ctx.node.self.run + device.config.id.value()),
@@ -273,6 +275,7 @@ void DeviceSet::Close(Context& ctx, Device& device, Device::Phase phase) {
   if (device.store != nullptr) {
     device.scan.OnDown(ctx, device);
     ctx.effects.CancelTimer(TimerOf(TimerKind::kDeviceStore, device.slot));
+    device.credits.SetStore(nullptr);
     device.store.reset();
   }
   device.trial.reset();
@@ -474,6 +477,7 @@ void DeviceSet::CheckInvariants() const {
     if (!device.up()) continue;
     CHECK(device.store != nullptr && device.host_open);
     device.store->CheckInvariants();
+    CHECK_EQ(device.store->extents_promised(), device.credits.extents_promised());
   }
 }
 

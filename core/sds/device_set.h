@@ -69,11 +69,6 @@ struct Device {
   Instant join_next{};  // throttle of joinings: no copy is read before
   Scanner scan;
 
-  // The store, which knows what of its extents is promised (R24): large writes leave it alone.
-  store::Store* StoreNow() {
-    if (store != nullptr) store->SetExtentsPromised(credits.extents_promised());
-    return store.get();
-  }
   bool up() const { return phase == Phase::kUp; }
 };
 

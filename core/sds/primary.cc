@@ -57,7 +57,7 @@ Primary::Primary(ReplicaKey key, Epoch joined, uint64_t instance)
 
 store::Store* Primary::StoreOf(Context& ctx) const {
   Device* device = ctx.node.devices.FindUp(key_.device);
-  return device == nullptr ? nullptr : device->StoreNow();
+  return device == nullptr ? nullptr : device->store.get();
 }
 
 bool Primary::IsFollowerOf(SdsId sds, DeviceId device) const {

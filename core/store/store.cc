@@ -187,6 +187,7 @@ uint32_t Store::ExtentsNeeded(SliceId slice, const wire::EntryHeader& entry) con
 }
 
 void Store::SetExtentsPromised(uint64_t extents) { impl_->SetExtentsPromised(extents); }
+uint64_t Store::extents_promised() const { return impl_->extents_promised(); }
 
 Store::RequestLookup Store::FindRequest(SliceId slice, SdcId client, Incarnation incarnation,
                                         RequestId request) const {

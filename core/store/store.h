@@ -287,6 +287,7 @@ class Store {
   // straight to extents of its own only while it leaves these, and some more; else, like a small
   // one, through the log.
   void SetExtentsPromised(uint64_t extents);
+  uint64_t extents_promised() const;
   // Extents that `entry` would newly take; what admission holds against capacity().extents_free.
   uint32_t ExtentsNeeded(SliceId slice, const wire::EntryHeader& entry) const;
 
