@@ -34,6 +34,7 @@ bool Store::marked() const { return impl_->marked(); }
 DeviceId Store::device() const { return impl_->device(); }
 uint64_t Store::log_position() const { return impl_->log_position(); }
 Capacity Store::capacity() const { return impl_->capacity(); }
+uint64_t Store::extents_offset() const { return impl_->geometry().extents_offset(); }
 Counters Store::counters() const { return impl_->counters(); }
 
 uint64_t Store::slice_window_bytes() const {

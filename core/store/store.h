@@ -205,6 +205,8 @@ class Store {
   DeviceId device() const;
   uint64_t log_position() const;  // durable; never goes back while the device is what it was
   Capacity capacity() const;
+  // Where on the device the extents begin; capacity().extents_total of them follow, and no more.
+  uint64_t extents_offset() const;
   Counters counters() const;
 
   // Bytes of uncommitted entries that one slice may have on this device (R9: all together stay
