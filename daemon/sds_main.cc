@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
              options.name = config.name;
              options.mdms = config.mdms;
              options.addresses = config.announce.empty() ? listening : config.announce;
+             options.device_timeout = config.device_timeout;
              options.scan_interval = config.scan_interval;
              options.scan_bytes_per_second = config.scan_bytes_per_second;
              // RunDaemon has locked the state folder.
