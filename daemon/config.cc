@@ -123,6 +123,16 @@ Parsed ParseTimeout(std::string_view value, Duration& to) {
   return {};
 }
 
+// Under it, a disk that is only slow would be given up.
+constexpr Duration kDeviceTimeoutMin = std::chrono::seconds(1);
+
+Parsed ParseDeviceTimeout(std::string_view value, Duration& to) {
+  if (ParseDuration(value, to) || to < kDeviceTimeoutMin) {
+    return "wants a number of s or ms, at least 1s, such as 30s";
+  }
+  return {};
+}
+
 Parsed ParseMemory(std::string_view value, uint64_t& to) {
   const std::optional<uint64_t> number = TakeNumber(value);
   const unsigned shift = value == "M" ? 20 : value == "G" ? 30 : 0;
@@ -200,7 +210,7 @@ struct Key {
   void (*clear)(Config& config);  // repeatable keys only
 };
 
-constexpr std::array<Key, 18> kKeys = {{
+constexpr std::array<Key, 19> kKeys = {{
     {"name", kForAll, false, "NAME", "as added by `gabion sds add` or `gabion sdc add`",
      [](std::string_view v, Config& c) { return ParseName(v, c.name); }, nullptr},
     {"state-dir", kForAll, false, "DIR", "folder of this daemon alone; made when it is missing",
@@ -231,6 +241,10 @@ constexpr std::array<Key, 18> kKeys = {{
      "each device is read once a week, as slowly as that allows (auto), or in bytes per second; 0: "
      "never by itself",
      [](std::string_view v, Config& c) { return ParseScanRate(v, c); }, nullptr},
+    {"device-timeout", kForSds, false, "TIME",
+     "a device that completes nothing for so long, with something to do, is given up; default: 30s",
+     [](std::string_view v, Config& c) { return ParseDeviceTimeout(v, c.device_timeout); },
+     nullptr},
     {"metrics-listen", kForAll, false, "IP:PORT", "Prometheus text at /metrics; default: none",
      [](std::string_view v, Config& c) { return ParseOptionalAddress(v, c.metrics_listen); },
      nullptr},

@@ -33,11 +33,12 @@ struct Config {
   std::optional<Address> nbd_listen;  // SDC
   std::string nbd_socket;             // SDC; empty: none
   std::optional<Address> metrics_listen;
-  Duration io_timeout{0};                             // SDC; 0: never
-  Duration rebuild_delay = std::chrono::seconds(10);  // MDM
-  bool hold = false;                                  // MDM
-  Duration scan_interval = kScanInterval;             // SDS; 0: no pass begins by itself
-  uint64_t scan_bytes_per_second = 0;                 // SDS; 0: as slow as the interval allows
+  Duration io_timeout{0};                              // SDC; 0: never
+  Duration rebuild_delay = std::chrono::seconds(10);   // MDM
+  bool hold = false;                                   // MDM
+  Duration scan_interval = kScanInterval;              // SDS; 0: no pass begins by itself
+  uint64_t scan_bytes_per_second = 0;                  // SDS; 0: as slow as the interval allows
+  Duration device_timeout = std::chrono::seconds(30);  // SDS
   LogFormat log_format = LogFormat::kText;
   Severity log_level = Severity::kInfo;
   uint64_t memory_max_bytes = uint64_t{48} << 20;

@@ -92,6 +92,20 @@ TEST(Config, TimesHaveUnits) {
   EXPECT_EQ(config.io_timeout, Duration{0});
 }
 
+TEST(Config, TheDeviceTimeoutIsAtLeastASecond) {
+  Config config;
+  EXPECT_EQ(config.device_timeout, std::chrono::seconds(30));
+  ASSERT_TRUE(ParseConfigText(Program::kSds, "f", "device-timeout = 90s", config));
+  EXPECT_EQ(config.device_timeout, std::chrono::seconds(90));
+  ASSERT_TRUE(ParseConfigText(Program::kSds, "f", "device-timeout = 1000ms", config));
+  EXPECT_EQ(config.device_timeout, std::chrono::seconds(1));
+  for (const char* wrong : {"0s", "999ms", "30", "never", "-5s", ""}) {
+    const std::string line = std::string("device-timeout = ") + wrong;
+    EXPECT_NE(ErrorOfText(Program::kSds, line), "") << wrong;
+  }
+  EXPECT_NE(ErrorOfText(Program::kMdm, "device-timeout = 90s"), "");
+}
+
 TEST(Config, FlagsWinOverTheFileAndReplaceItsLists) {
   char path[] = "/tmp/gabion-config-test-XXXXXX";
   const int fd = ::mkstemp(path);

@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
              options.store_memory_bytes = config.store_memory_bytes;
              options.read_cache_bytes = config.read_cache_bytes;
              options.addresses = config.announce.empty() ? listening : config.announce;
+             options.device_timeout = config.device_timeout;
              options.scan_interval = config.scan_interval;
              options.scan_bytes_per_second = config.scan_bytes_per_second;
              // RunDaemon has locked the state folder.

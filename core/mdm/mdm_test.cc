@@ -346,6 +346,54 @@ TEST(Mdm, ADeviceThatIsToBeTestedIsUsedWhenItWas) {
   EXPECT_EQ(state(), proto::DEVICE_UP);
 }
 
+TEST(Mdm, ADeviceThatWasOnlyTestedIsNoCapacityAndCanBeRemoved) {
+  TestCluster cluster;
+  cluster.MustPoolAdd("pool", 4);
+  for (const char* name : {"sds1", "sds2"}) {
+    cluster.MustSdsAdd(name);
+    cluster.AddSds(name);
+  }
+  cluster.Advance(milliseconds(300));
+  cluster.MustDeviceAdd("sds1", "pool", "/dev/a");
+  const uint64_t id = cluster.MustDeviceAdd("sds2", "pool", "/dev/b") + 1;
+  const uint64_t capacity = cluster.Status().pools(0).capacity_bytes();
+  EXPECT_EQ(capacity, cluster.Status().devices(0).size_bytes() * 2);
+  proto::AdminRequest request = cluster.Request();
+  request.mutable_device_add()->set_sds("sds2");
+  request.mutable_device_add()->set_pool("pool");
+  request.mutable_device_add()->set_path("/dev/new");
+  request.mutable_device_add()->set_test(proto::TEST_ONLY);
+  cluster.device(id).state = proto::DEVICE_TESTED;
+  cluster.device(id).tested = true;
+  const auto tested = cluster.Admin(request);
+  ASSERT_EQ(tested->code(), Reply::OK) << tested->error();
+  ASSERT_EQ(tested->id(), id);
+  proto::ClusterStatus status = cluster.Status();
+  ASSERT_EQ(status.devices_size(), 3);
+  EXPECT_GT(status.devices(2).size_bytes(), 0u);
+  EXPECT_EQ(status.pools(0).capacity_bytes(), capacity);
+  // The pool needs both others, and this one for nothing.
+  cluster.MustVolumeCreate("vol", "pool", 8 << 20);
+  request = cluster.Request();
+  request.mutable_device_remove()->set_device(std::to_string(id));
+  const auto removed = cluster.Admin(request);
+  ASSERT_EQ(removed->code(), Reply::OK) << removed->error();
+  cluster.Advance(seconds(1));
+  status = cluster.Status();
+  EXPECT_EQ(status.devices_size(), 2);
+  EXPECT_EQ(status.pools(0).capacity_bytes(), capacity);
+  EXPECT_EQ(cluster.sds(1).devices_of_config.size(), 1u);
+  // It may be added again, as another one.
+  request = cluster.Request();
+  request.mutable_device_add()->set_sds("sds2");
+  request.mutable_device_add()->set_pool("pool");
+  request.mutable_device_add()->set_path("/dev/new");
+  const auto again = cluster.Admin(request);
+  ASSERT_EQ(again->code(), Reply::OK) << again->error();
+  EXPECT_NE(again->id(), id);
+  EXPECT_EQ(cluster.Status().pools(0).capacity_bytes(), capacity / 2 * 3);
+}
+
 TEST(Mdm, EmptiesAndRemovesAPool) {
   TestCluster cluster;
   cluster.Build(2, 4);

@@ -33,7 +33,7 @@ void MdmRole::Collect(MetricList& metrics) const {
                   {{"device", std::to_string(device.id())}, {"path", device.path()}});
   }
   for (const proto::Pool& pool : status.pools()) {
-    metrics.Gauge("pool_capacity_bytes", "Size of the pool's devices, both copies counted.",
+    metrics.Gauge("pool_capacity_bytes", "Size of the pool's devices in use, both copies counted.",
                   pool.capacity_bytes(), {{"pool", pool.name()}});
     metrics.Gauge("pool_used_bytes", "What is used of it.", pool.used_bytes(),
                   {{"pool", pool.name()}});

@@ -259,43 +259,26 @@ void Registrar::OnDeviceReports(
     // Released until no epoch names the device as what it was; OnCommitted looks again.
     if (down != seen.released) seen.released = IsNamed(repository, session, id);
     seen.report = report;
-    if (report.scan().has_last()) last_scans_[id] = report.scan().last();
+    scans_.OnReport(id, report.scan());
   }
 }
 
 proto::ScanStatus Registrar::ScanOf(DeviceId device) const {
-  proto::ScanStatus scan;
-  for (const auto& [sds, session] : sessions_) {
-    const auto at = session.devices.find(device);
-    if (at != session.devices.end()) scan = at->second.report.scan();
-  }
-  const auto last = last_scans_.find(device);
-  if (!scan.has_last() && last != last_scans_.end()) *scan.mutable_last() = last->second;
+  const proto::DeviceReport* report = ReportOf(device);
+  proto::ScanStatus scan = report == nullptr ? proto::ScanStatus() : report->scan();
+  const proto::ScanPass* last = scans_.LastOf(device);
+  if (!scan.has_last() && last != nullptr) *scan.mutable_last() = *last;
   return scan;
 }
 
 void Registrar::OrderScan(DeviceId device, uint64_t bytes_per_second, bool cancel) {
-  proto::ScanOrder& order = scan_orders_[device];
-  // Above what the SDS has carried out, whichever manager asked for it.
-  order.set_order(std::max(order.order(), ScanOf(device).order()) + 1);
-  order.set_device(device.value());
-  order.set_bytes_per_second(bytes_per_second);
-  order.set_cancel(cancel);
+  scans_.Add(device, ScanOf(device).order(), bytes_per_second, cancel);
 }
 
-void Registrar::AddScanOrders(SdsId sds, proto::SdsGrant* grant) {
-  if (scan_orders_.empty()) return;
+void Registrar::AddScanOrders(SdsId sds, proto::SdsGrant* grant) const {
   const auto session = sessions_.find(sds);
   if (session == sessions_.end()) return;
-  for (const auto& [id, seen] : session->second.devices) {
-    const auto order = scan_orders_.find(id);
-    if (order == scan_orders_.end()) continue;
-    if (seen.report.scan().order() >= order->second.order()) {
-      scan_orders_.erase(order);
-    } else {
-      *grant->add_scans() = order->second;
-    }
-  }
+  for (const auto& [id, seen] : session->second.devices) scans_.Tell(id, grant);
 }
 
 bool Registrar::OnHeartbeat(const Repository& repository, SdsId sds, ConnId conn,
@@ -389,6 +372,7 @@ void Registrar::OnCommitted(const Repository& repository, const Changes& changes
     const auto at = sessions_.find(SdsId(device.sds()));
     if (at != sessions_.end()) at->second.devices.erase(DeviceId(device.id()));
     survey_.Forget(DeviceId(device.id()));
+    scans_.Forget(DeviceId(device.id()));
   }
   // A device that is up again is usable as soon as no epoch names it any more as what it was
   // before.
@@ -555,20 +539,17 @@ bool Registrar::IsOpen(const SliceState& slice) const {
   return open != at->second.open.end() && open->second == slice.epoch;
 }
 
-uint64_t Registrar::UsedBytes(DeviceId device) const {
+const proto::DeviceReport* Registrar::ReportOf(DeviceId device) const {
   for (const auto& [sds, session] : sessions_) {
     const auto at = session.devices.find(device);
-    if (at != session.devices.end()) return at->second.report.used_bytes();
+    if (at != session.devices.end()) return &at->second.report;
   }
-  return 0;
+  return nullptr;
 }
 
 std::string Registrar::ErrorOf(DeviceId device) const {
-  for (const auto& [sds, session] : sessions_) {
-    const auto at = session.devices.find(device);
-    if (at != session.devices.end()) return at->second.report.error();
-  }
-  return "";
+  const proto::DeviceReport* report = ReportOf(device);
+  return report == nullptr ? "" : report->error();
 }
 
 std::string Registrar::Dump(Instant now) const {

@@ -13,6 +13,7 @@
 #include "core/base/time.h"
 #include "core/mdm/leases.h"
 #include "core/mdm/repository.h"
+#include "core/mdm/scan_orders.h"
 #include "core/mdm/survey.h"
 #include "core/mdm/view.h"
 
@@ -83,17 +84,14 @@ class Registrar {
   View MakeView(const Repository& repository, const Leases& leases, Instant now) const;
   // The registered incarnation reports that this epoch has started.
   bool IsOpen(const SliceState& slice) const;
-  uint64_t UsedBytes(DeviceId device) const;
   // Why its SDS cannot use it at present; empty when it can, or has not said.
   std::string ErrorOf(DeviceId device) const;
 
-  // What the device's scanner said last; its last finished pass also from before its SDS restarted,
-  // as long as this manager runs.
+  // What the device's scanner said last; its last finished pass also from before its SDS restarted
+  // (scan_orders.h).
   proto::ScanStatus ScanOf(DeviceId device) const;
-  // A pass is to begin now, or (`cancel`) the running one to end: told with every answer to a
-  // heartbeat until the SDS says that it was done. Not durable.
   void OrderScan(DeviceId device, uint64_t bytes_per_second, bool cancel);
-  void AddScanOrders(SdsId sds, proto::SdsGrant* grant);
+  void AddScanOrders(SdsId sds, proto::SdsGrant* grant) const;
 
   // Not empty: somebody has followed a newer repository than this one (R23), or an operator says
   // so; the reason and the way out. The first reason stays.
@@ -146,6 +144,8 @@ class Registrar {
                        uint64_t applied_version, bool* changed);
   void NoteAhead(const Repository& repository, SdsId sds, const proto::SliceReport& report);
   bool IsNamed(const Repository& repository, const Session& session, DeviceId device) const;
+  // Null: its SDS is not there, or has not reported it.
+  const proto::DeviceReport* ReportOf(DeviceId device) const;
   void AddFacts(const Repository& repository, SdsId sds, const Session& session, View& view) const;
 
   Options options_;
@@ -154,8 +154,7 @@ class Registrar {
   // (who waits for a member, on which SDS) -> when that was said last. A complaint outlives the
   // epoch that answers it: others who are about to complain may owe it to the same fault.
   absl::btree_map<std::pair<SdsId, SdsId>, Instant> accusations_;
-  absl::btree_map<DeviceId, proto::ScanPass> last_scans_;
-  absl::btree_map<DeviceId, proto::ScanOrder> scan_orders_;
+  ScanOrders scans_;
   uint64_t stale_reports_ = 0;
   std::string outdated_;
   uint64_t generation_seen_ = 0;

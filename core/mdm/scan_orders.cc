@@ -1,9 +1,11 @@
 #include "core/mdm/scan_orders.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
 #include "core/mdm/admin_answers.h"
+#include "core/mdm/registrar.h"
 
 namespace gabion::mdm {
 
@@ -18,6 +20,36 @@ const proto::Device* FindDevice(const Repository& repository, const std::string&
 }
 
 }  // namespace
+
+void ScanOrders::OnReport(DeviceId device, const proto::ScanStatus& scan) {
+  if (scan.has_last()) last_[device] = scan.last();
+  const auto order = orders_.find(device);
+  if (order != orders_.end() && scan.order() >= order->second.order()) orders_.erase(order);
+}
+
+void ScanOrders::Forget(DeviceId device) {
+  orders_.erase(device);
+  last_.erase(device);
+}
+
+void ScanOrders::Add(DeviceId device, uint64_t carried_out, uint64_t bytes_per_second,
+                     bool cancel) {
+  proto::ScanOrder& order = orders_[device];
+  order.set_order(std::max(order.order(), carried_out) + 1);
+  order.set_device(device.value());
+  order.set_bytes_per_second(bytes_per_second);
+  order.set_cancel(cancel);
+}
+
+void ScanOrders::Tell(DeviceId device, proto::SdsGrant* grant) const {
+  const auto order = orders_.find(device);
+  if (order != orders_.end()) *grant->add_scans() = order->second;
+}
+
+const proto::ScanPass* ScanOrders::LastOf(DeviceId device) const {
+  const auto last = last_.find(device);
+  return last == last_.end() ? nullptr : &last->second;
+}
 
 proto::AdminReply OrderScan(const View& view, const proto::DeviceScan& request,
                             Registrar* registrar) {

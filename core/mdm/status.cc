@@ -73,6 +73,8 @@ proto::ClusterStatus MakeStatus(const View& view, const Registrar& registrar, co
     if (std::string notice = ScanNotice(repository, *out); !notice.empty()) {
       *status.add_notices() = std::move(notice);
     }
+    // Nothing is placed on the others: not up yet, only tested, or failed.
+    if (device.state() != proto::DEVICE_UP) continue;
     proto::Pool& pool = pools[device.pool()];
     pool.set_capacity_bytes(pool.capacity_bytes() + device.size_bytes());
     pool.set_used_bytes(pool.used_bytes() + out->used_bytes());

@@ -36,11 +36,21 @@ void DeviceCredits::AddLog(Promise* promise, uint64_t bytes) {
   log_promised_ += bytes;
 }
 
+void DeviceCredits::SetStore(store::Store* store) {
+  store_ = store;
+  SetExtentsPromised(extents_promised_);
+}
+
+void DeviceCredits::SetExtentsPromised(uint64_t extents) {
+  extents_promised_ = extents;
+  if (store_ != nullptr) store_->SetExtentsPromised(extents);
+}
+
 void DeviceCredits::Leave(SliceId slice, uint64_t instance, Promise* promise) {
   CHECK_GT(followers_, 0u);
   --followers_;
   CHECK_GE(extents_promised_, promise->extents_left());
-  extents_promised_ -= promise->extents_left();
+  SetExtentsPromised(extents_promised_ - promise->extents_left());
   promise->extents_used = promise->extents_limit;
   if (const uint64_t left = promise->log_left(); left > 0) {
     debts_[slice] += left;
@@ -69,7 +79,7 @@ void DeviceCredits::TopUp(Promise* promise, const CreditRoom& room) {
   const uint64_t wanted = std::max(share, std::min(extents, kExtentCreditsMin));
   if (wanted > own) {
     promise->extents_limit += wanted - own;
-    extents_promised_ += wanted - own;
+    SetExtentsPromised(extents_promised_ + wanted - own);
   }
   // Who waits comes first: what becomes free is collected for them.
   if (!waiting_.empty()) return;
@@ -99,7 +109,7 @@ DeviceCredits::Cover DeviceCredits::Judge(const Promise& promise, const CreditsU
 
 void DeviceCredits::Use(Promise* promise, const CreditsUsed& used) {
   CHECK(Judge(*promise, used) != Cover::kImplausible);
-  extents_promised_ -= used.extents_used - promise->extents_used;
+  SetExtentsPromised(extents_promised_ - (used.extents_used - promise->extents_used));
   promise->extents_used = used.extents_used;
   log_promised_ -= used.log_used - promise->log_used;
   promise->log_used = used.log_used;

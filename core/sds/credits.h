@@ -55,6 +55,10 @@ inline constexpr uint64_t kLogCreditsMin = wire::kDataBytesMax + store::kAppendO
 
 class DeviceCredits {
  public:
+  // The device's store is told what of its extents is promised, whenever that changes: large writes
+  // leave it alone. Null: the device has none now.
+  void SetStore(store::Store* store);
+
   // A primary elsewhere is followed, no longer followed.
   void Join() { ++followers_; }
   void Leave(SliceId slice, uint64_t instance, Promise* promise);
@@ -99,7 +103,9 @@ class DeviceCredits {
   uint64_t LogAvailable(const CreditRoom& room) const;
   uint64_t LogLevel(const CreditRoom& room) const;
   void AddLog(Promise* promise, uint64_t bytes);
+  void SetExtentsPromised(uint64_t extents);
 
+  store::Store* store_ = nullptr;
   uint32_t followers_ = 0;
   uint64_t extents_promised_ = 0;
   uint64_t log_promised_ = 0;

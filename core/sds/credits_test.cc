@@ -50,6 +50,24 @@ TEST(Credits, WhatIsUsedMakesPlaceForTheNextPromise) {
   }
 }
 
+TEST(Credits, TheStoreKnowsAtOnceWhatIsPromised) {
+  BufferPool pool({});
+  store::Store store({.pool = &pool});
+  DeviceCredits credits;
+  credits.Join();
+  Promise promise;
+  credits.TopUp(&promise, kPlenty);
+  credits.SetStore(&store);
+  EXPECT_EQ(store.extents_promised(), promise.extents_left());
+  EXPECT_GT(store.extents_promised(), 0u);
+  credits.Use(&promise, Entry(promise));
+  EXPECT_EQ(store.extents_promised(), promise.extents_left());
+  credits.TopUp(&promise, kPlenty);
+  EXPECT_EQ(store.extents_promised(), promise.extents_left());
+  credits.Leave(kSlice, 1, &promise);
+  EXPECT_EQ(store.extents_promised(), 0u);
+}
+
 TEST(Credits, NobodyTakesWhatWasNotPromised) {
   DeviceCredits credits;
   credits.Join();

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/base/mix.h"
 #include "core/sds/node.h"
 
 namespace gabion::sds {
@@ -13,13 +12,6 @@ namespace {
 
 constexpr Duration kRetryMin = std::chrono::seconds(1);
 constexpr Duration kRetryMax = std::chrono::seconds(30);
-// Beyond all tags of a store.
-constexpr DiskTag kTrialTags = DiskTag{0xffff} << 48;
-constexpr DiskTag kEraseTag = kTrialTags + (1 << 16);
-// Without it a device is no store's (docs/store-format.md).
-constexpr uint32_t kHeadBytes = 1 << 20;
-// Between two looks at least; what is more is time in which this process did not run.
-constexpr Duration kLookMax = std::chrono::milliseconds(500);
 
 void ReportMemory(const store::Store& store, proto::StoreMemory* report) {
   const store::Memory memory = store.memory();
@@ -129,9 +121,7 @@ void DeviceSet::OnOpened(Context& ctx, const DeviceOpenedEvent& event) {
   device->info = event.info;
   device->content = event.content;
   device->host_open = true;
-  const auto index = static_cast<size_t>(event.device);
-  if (index >= progress_.size()) progress_.resize(index + 1);
-  progress_[index] = Progress();
+  hang_watch_.OnOpened(event.device);
   StartStore(ctx, *device, /*format=*/false);
 }
 
@@ -143,6 +133,7 @@ void DeviceSet::StartStore(Context& ctx, Device& device, bool format) {
                      .log_bytes = ctx.node.options.log_bytes,
                      .memory_bytes = ctx.node.options.store_memory_bytes,
                      .read_cache = &ctx.node.read_cache});
+  device.credits.SetStore(device.store.get());
   const store::Identity identity{.cluster = ctx.node.self.cluster,
                                  .sds = ctx.node.self.sds,
                                  .device = device.config.id,
@@ -210,65 +201,6 @@ void DeviceSet::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
   if (newer.valid()) ctx.node.registration.OnNewerIncarnation(ctx, newer, device->error);
 }
 
-bool DeviceSet::WantsTrial(const Device& device) {
-  return device.config.state == proto::DEVICE_ADDING && device.config.test != proto::TEST_NONE &&
-         !device.figures && device.store->slices().empty();
-}
-
-void DeviceSet::CloseForTrial(Context& ctx, Device& device) {
-  device.phase = Device::Phase::kTesting;
-  // The extents are the last part of a device, and none of them is in use.
-  const store::Capacity capacity = device.store->capacity();
-  const uint64_t used = capacity.size_bytes - capacity.extents_total * wire::kExtentBytes;
-  const uint64_t begin = (used + wire::kExtentBytes - 1) / wire::kExtentBytes * wire::kExtentBytes;
-  device.trial_range = {
-      .offset_bytes = begin,
-      .length_bytes = (capacity.size_bytes - begin) / wire::kExtentBytes * wire::kExtentBytes};
-  const store::Tag tag = ctx.node.ops.Add(
-      {.kind = OpKind::kDeviceClose, .replica = {SliceId(), device.config.id}, .a = device.slot});
-  device.store->Close(ctx.now, tag, ctx.node.Out(ctx));
-}
-
-void DeviceSet::StartTrial(Context& ctx, Device& device) {
-  ctx.effects.CancelTimer(TimerOf(TimerKind::kDeviceStore, device.slot));
-  device.store.reset();
-  device.trial = std::make_unique<DeviceTrial>(device.index, device.trial_range,
-                                               mix64(ctx.node.self.run + device.config.id.value()),
-                                               kTrialTags, ctx.node.resources.pool);
-  ctx.Log(Severity::kInfo, absl::StrCat("device ", ToString(device.config.id), " ",
-                                        device.config.path, " is being tested"));
-  device.trial->Start(ctx.now, ctx.effects);
-}
-
-void DeviceSet::OnTrialDiskDone(Context& ctx, Device& device, const DiskDoneEvent& event) {
-  if (event.tag == kEraseTag) {
-    if (event.status != DiskStatus::kOk) {
-      BackOff(ctx, device, "it cannot be erased after its test");
-      return;
-    }
-    Close(ctx, device, Device::Phase::kTested);
-    return;
-  }
-  device.trial->OnDiskDone(ctx.now, event, ctx.effects);
-  if (!device.trial->over()) return;
-  if (device.trial->stage() == DeviceTrial::Stage::kFailed) {
-    const std::string error = device.trial->error();
-    ctx.Log(Severity::kError, absl::StrCat("device ", ToString(device.config.id), " ",
-                                           device.config.path, ": ", error));
-    Close(ctx, device, Device::Phase::kFailed);
-    device.error = error;
-    return;
-  }
-  device.figures = device.trial->figures();
-  if (device.config.test == proto::TEST_ONLY) {
-    const Slice zeroes = BufferPool::Zeroes(kHeadBytes);
-    ctx.effects.DurableWrite(device.index, 0, std::span(&zeroes, 1), kEraseTag);
-    return;
-  }
-  device.trial.reset();
-  StartStore(ctx, device, /*format=*/false);
-}
-
 void DeviceSet::BackOff(Context& ctx, Device& device, std::string error) {
   if (device.error != error) {
     ctx.Log(Severity::kWarning, absl::StrCat("device ", ToString(device.config.id), " ",
@@ -286,6 +218,7 @@ void DeviceSet::Close(Context& ctx, Device& device, Device::Phase phase) {
   if (device.store != nullptr) {
     device.scan.OnDown(ctx, device);
     ctx.effects.CancelTimer(TimerOf(TimerKind::kDeviceStore, device.slot));
+    device.credits.SetStore(nullptr);
     device.store.reset();
   }
   device.trial.reset();
@@ -311,11 +244,7 @@ void DeviceSet::OnScanOrder(Context& ctx, const proto::ScanOrder& order) {
 }
 
 void DeviceSet::OnDiskDone(Context& ctx, const DiskDoneEvent& event) {
-  if (const auto index = static_cast<size_t>(event.device); index < progress_.size()) {
-    Progress& progress = progress_[index];
-    progress.any = true;
-    if (progress.in_flight > 0) --progress.in_flight;
-  }
+  hang_watch_.OnDone(event.device);
   for (auto& [id, device] : devices_) {
     if (!device.host_open || device.index != event.device) continue;
     if (event.status == DiskStatus::kDeviceGone) device.may_return = true;
@@ -346,24 +275,13 @@ void DeviceSet::FindFailures(Context& ctx) {
   }
 }
 
-void DeviceSet::CountStarted(const Effects& effects) {
-  for (const DiskEffect& effect : effects.disk) {
-    const auto index = static_cast<size_t>(effect.device);
-    if (index < progress_.size()) ++progress_[index].in_flight;
-  }
-}
-
 void DeviceSet::FindHanging(Context& ctx) {
-  const Duration since = std::min<Duration>(ctx.now.boot - looked_at_, kLookMax);
-  looked_at_ = ctx.now.boot;
+  hang_watch_.Look(ctx.now.boot);
   for (auto& [id, device] : devices_) {
     if (!device.host_open) continue;
-    Progress& progress = progress_[static_cast<size_t>(device.index)];
-    const bool waits = progress.in_flight > 0 && !std::exchange(progress.any, false);
-    progress.silent = waits ? progress.silent + since : Duration();
-    if (progress.silent < ctx.node.options.device_timeout) continue;
-    std::string error =
-        absl::StrCat("it has completed nothing for ", gabion::ToString(progress.silent));
+    const Duration silent = hang_watch_.SilentFor(device.index);
+    if (silent < ctx.node.options.device_timeout) continue;
+    std::string error = absl::StrCat("it has completed nothing for ", gabion::ToString(silent));
     if (!device.up() && device.phase != Device::Phase::kClosing) {
       BackOff(ctx, device, std::move(error));
       continue;
@@ -488,6 +406,7 @@ void DeviceSet::CheckInvariants() const {
     if (!device.up()) continue;
     CHECK(device.store != nullptr && device.host_open);
     device.store->CheckInvariants();
+    CHECK_EQ(device.store->extents_promised(), device.credits.extents_promised());
   }
 }
 

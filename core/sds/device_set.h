@@ -20,7 +20,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/container/btree_map.h"
 #include "core/base/ids.h"
@@ -28,6 +27,7 @@
 #include "core/sds/config.h"
 #include "core/sds/context.h"
 #include "core/sds/credits.h"
+#include "core/sds/hang_watch.h"
 #include "core/sds/ops.h"
 #include "core/sds/scan.h"
 #include "core/sds/trial.h"
@@ -69,11 +69,6 @@ struct Device {
   Instant join_next{};  // throttle of joinings: no copy is read before
   Scanner scan;
 
-  // The store, which knows what of its extents is promised (R24): large writes leave it alone.
-  store::Store* StoreNow() {
-    if (store != nullptr) store->SetExtentsPromised(credits.extents_promised());
-    return store.get();
-  }
   bool up() const { return phase == Phase::kUp; }
 };
 
@@ -100,8 +95,8 @@ class DeviceSet {
   // After a step: a store may have failed in any call.
   void FindFailures(Context& ctx);
   // After a step: what it asks of devices.
-  void CountStarted(const Effects& effects);
-  // At the pace of heartbeats. Time in which this process stood still does not count.
+  void CountStarted(const Effects& effects) { hang_watch_.OnStarted(effects); }
+  // At the pace of heartbeats.
   void FindHanging(Context& ctx);
 
   // Clean stop: closes all stores. True when nothing is left to wait for.
@@ -117,25 +112,19 @@ class DeviceSet {
  private:
   void Open(Context& ctx, Device& device);
   void StartStore(Context& ctx, Device& device, bool format);
-  static bool WantsTrial(const Device& device);
-  void CloseForTrial(Context& ctx, Device& device);
-  void StartTrial(Context& ctx, Device& device);
-  void OnTrialDiskDone(Context& ctx, Device& device, const DiskDoneEvent& event);
   void BackOff(Context& ctx, Device& device, std::string error);
   void Close(Context& ctx, Device& device, Device::Phase phase);
   Device* FindSlot(uint32_t slot);
   static void Report(const Device& device, proto::DeviceReport* report);
 
-  // Of what the host has open, by DeviceIndex.
-  struct Progress {
-    uint32_t in_flight = 0;
-    bool any = false;  // since the last look
-    Duration silent{};
-  };
+  // ---- device_set_trial.cc
+  static bool WantsTrial(const Device& device);
+  void CloseForTrial(Context& ctx, Device& device);
+  void StartTrial(Context& ctx, Device& device);
+  void OnTrialDiskDone(Context& ctx, Device& device, const DiskDoneEvent& event);
 
   absl::btree_map<DeviceId, Device> devices_;
-  std::vector<Progress> progress_;
-  Instant looked_at_{};
+  HangWatch hang_watch_;  // of what the host has open
   uint32_t next_slot_ = 1;
 };
 

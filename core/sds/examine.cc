@@ -14,7 +14,6 @@ namespace gabion::sds {
 
 namespace {
 
-constexpr Duration kPause = std::chrono::milliseconds(10);
 // The range is held so long at most, and a write to it waits. A copy that says nothing may be gone:
 // then the write has the whole fail-over still before it.
 constexpr Duration kPatience = std::chrono::milliseconds(300);
@@ -28,15 +27,14 @@ bool Examinations::Start(Context& ctx, Primary& primary, const store::ChunkKey& 
   if (!primary.MayExamine(ctx) || jobs_.size() >= kJobsMax) return false;
   if (!for_scan) {
     for (const Job& job : jobs_) {
-      if (job.key == key && job.extent == extent) return true;  // as good
+      if (job.at.key == key && job.at.extent == extent) return true;  // as good
     }
   }
-  jobs_.emplace_back();
-  Job& job = jobs_.back();
-  job.number = next_number_++;
+  Job& job = jobs_.emplace_back();
+  job.at.number = next_number_++;
+  job.at.key = key;
+  job.at.extent = extent;
   job.for_scan = for_scan;
-  job.key = key;
-  job.extent = extent;
   ctx.node.MarkDirty(primary.key_);
   return true;
 }
@@ -44,7 +42,7 @@ bool Examinations::Start(Context& ctx, Primary& primary, const store::ChunkKey& 
 void Examinations::Release(Context& ctx, Primary& primary) {
   std::vector<Job> jobs = std::exchange(jobs_, {});
   for (Job& job : jobs) {
-    primary.Unlock(ctx, &job.lock);
+    primary.Unlock(ctx, &job.at.lock);
     if (!job.for_scan) continue;
     job.result.compared = false;
     job.result.unresolved = job.result.damaged + job.result.differing > job.result.repaired;
@@ -59,57 +57,41 @@ void Examinations::Advance(Context& ctx, Primary& primary) {
   if (!primary.MayExamine(ctx)) return Release(ctx, primary);
   Job& job = jobs_.front();
   if (job.phase == Job::Phase::kWaiting) {
-    job.give_up_at = SaturatingAdd(ctx.now.boot, kPatience);
-    ctx.node.WakeAt(primary.key_, job.give_up_at);
+    job.at.SetPatience(ctx, primary, kPatience);
     return Lock(ctx, primary, job);
   }
   if (job.phase == Job::Phase::kRepairing) return;  // has a patience of its own
-  if (ctx.now.boot >= job.give_up_at) {
+  if (ctx.now.boot >= job.at.give_up_at) {
     return GiveUp(ctx, primary, job, "the other copy does not answer");
   }
-  if (job.phase == Job::Phase::kExamining && !job.peer_read) return Ask(ctx, primary, job);
+  if (job.phase == Job::Phase::kExamining && !job.peer_read) {
+    job.at.Ask(ctx, primary, /*with_content=*/false);
+  }
   if (job.phase == Job::Phase::kFixing && !Send(ctx, primary, job)) {
     GiveUp(ctx, primary, job, "no memory for it now");
   }
 }
 
-Examinations::Job* Examinations::Find(uint64_t number) {
-  for (Job& job : jobs_) {
-    if (job.number == number) return &job;
-  }
-  return nullptr;
-}
-
 void Examinations::Lock(Context& ctx, Primary& primary, Job& job) {
   job.phase = Job::Phase::kAwaitingLock;
-  RangeLock::Range range{.vtree = job.key.vtree, .chunk = job.key.chunk};
-  range.first_block = static_cast<uint16_t>(job.extent * wire::kBlocksPerExtent);
-  range.block_count = wire::kBlocksPerExtent;
-  if (primary.locks_.Acquire(range, RangeLock::Mode::kShared,
-                             {job.number, RangeLock::Owner::Kind::kExamination}, &job.lock)) {
+  if (job.at.Lock(primary, RangeLock::Mode::kShared, RangeLock::Owner::Kind::kExamination)) {
     OnLocked(ctx, primary, job);
   }
 }
 
 void Examinations::OnLockGranted(Context& ctx, Primary& primary, uint64_t number) {
-  if (Job* job = Find(number)) OnLocked(ctx, primary, *job);
+  if (Job* job = FindJob(jobs_, number)) OnLocked(ctx, primary, *job);
 }
 
 void Examinations::OnLocked(Context& ctx, Primary& primary, Job& job) {
   store::Store* store = primary.StoreOf(ctx);
   if (store == nullptr) return;
-  if (PLANTED_BUG("scan-without-lock")) primary.Unlock(ctx, &job.lock);
+  if (PLANTED_BUG("scan-without-lock")) primary.Unlock(ctx, &job.at.lock);
   job.phase = Job::Phase::kExamining;
   job.own_read = false;
   job.peer_read = false;
-  job.asked = ConnId();
-  switch (job.own.Begin(ctx, *store,
-                        {.kind = OpKind::kExamineRead,
-                         .replica = primary.key_,
-                         .instance = primary.instance_,
-                         .epoch = primary.config_.epoch,
-                         .number = job.number},
-                        job.key, job.extent)) {
+  job.at.BeginAsking();
+  switch (job.at.Read(ctx, primary, *store, OpKind::kExamineRead)) {
     case ExtentRead::Step::kDone:
       job.own_read = true;
       break;
@@ -120,47 +102,24 @@ void Examinations::OnLocked(Context& ctx, Primary& primary, Job& job) {
     case ExtentRead::Step::kFailed:
       return;
   }
-  job.result.blocks_read = Count(job.own.present());
-  Ask(ctx, primary, job);
+  job.result.blocks_read = Count(job.at.own.present());
+  job.at.Ask(ctx, primary, /*with_content=*/false);
 }
 
 void Examinations::OnRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status) {
-  Job* job = Find(op.a);
+  Job* job = FindJob(jobs_, op.a);
   store::Store* store = primary.StoreOf(ctx);
-  if (store == nullptr || job == nullptr || !job->own.running()) return;
-  if (job->own.OnDone(ctx, *store, status) != ExtentRead::Step::kDone) return;
+  if (store == nullptr || job == nullptr || !job->at.own.running()) return;
+  if (job->at.own.OnDone(ctx, *store, status) != ExtentRead::Step::kDone) return;
   job->own_read = true;
   Decide(ctx, primary, *job);
 }
 
-void Examinations::Ask(Context& ctx, Primary& primary, Job& job) {
-  const Follower& secondary = primary.secondary_;
-  const ConnId conn = ctx.node.peers.Conn(secondary.member);
-  if (!conn.valid() || conn != secondary.conn || conn == job.asked) return;
-  if (ctx.now.boot < job.ask_at) return;
-  job.asked = conn;
-  ctx.effects.Send(conn, wire::ScanQuery{
-                             .pair = primary.PairOf(secondary),
-                             .number = job.number,
-                             .vtree = job.key.vtree,
-                             .version = job.key.version,
-                             .after = {primary.config_.epoch, Seq(primary.committed_seq())},
-                             .chunk = job.key.chunk,
-                             .extent = job.extent,
-                         });
-}
-
-void Examinations::AskLater(Context& ctx, Primary& primary, Job& job) {
-  job.asked = ConnId();
-  job.ask_at = SaturatingAdd(ctx.now.boot, kPause);
-  ctx.node.WakeAt(primary.key_, job.ask_at);
-}
-
-void Examinations::OnReply(Context& ctx, Primary& primary, const wire::ScanReply& reply) {
-  Job* job = Find(reply.number);
+void Examinations::OnReply(Context& ctx, Primary& primary, const wire::ExtentReply& reply) {
+  Job* job = FindJob(jobs_, reply.number);
   if (job == nullptr || job->phase != Job::Phase::kExamining || job->peer_read) return;
   if (reply.status == wire::Status::kBehind || reply.status == wire::Status::kBusy) {
-    return AskLater(ctx, primary, *job);
+    return job->at.AskLater(ctx, primary);
   }
   if (reply.status != wire::Status::kOk) {
     return GiveUp(ctx, primary, *job, "the other copy cannot be compared with");
@@ -173,7 +132,7 @@ void Examinations::OnReply(Context& ctx, Primary& primary, const wire::ScanReply
 // Both copies have been read, or nothing happens yet.
 void Examinations::Decide(Context& ctx, Primary& primary, Job& job) {
   if (job.phase != Job::Phase::kExamining || !job.own_read || !job.peer_read) return;
-  const uint16_t damaged = job.own.damaged();
+  const uint16_t damaged = job.at.own.damaged();
   if (damaged != 0 && !PLANTED_BUG("scan-trusts-damaged-copy")) {
     if (job.repaired) return GiveUp(ctx, primary, job, "it is damaged again");
     job.result.damaged += Count(damaged);
@@ -182,10 +141,10 @@ void Examinations::Decide(Context& ctx, Primary& primary, Job& job) {
     // In the way that reads take, under a lock that keeps these out.
     job.phase = Job::Phase::kRepairing;
     job.repaired = true;
-    primary.Unlock(ctx, &job.lock);
-    const uint64_t number = job.number;
-    const Repairs::Range range{.key = job.key,
-                               .first_block = uint32_t{job.extent} * wire::kBlocksPerExtent,
+    primary.Unlock(ctx, &job.at.lock);
+    const uint64_t number = job.at.number;
+    const Repairs::Range range{.key = job.at.key,
+                               .first_block = uint32_t{job.at.extent} * wire::kBlocksPerExtent,
                                .block_count = wire::kBlocksPerExtent};
     if (!primary.repairs_.Start(ctx, primary, range, {Repairs::Waiter::Kind::kExamine, number})) {
       GiveUp(ctx, primary, job, "there is no other copy to ask");
@@ -193,16 +152,16 @@ void Examinations::Decide(Context& ctx, Primary& primary, Job& job) {
     return;
   }
   const uint16_t there = job.peer.damaged;
-  const auto differing = static_cast<uint16_t>(
-      DifferingBlocks(job.own.present(), job.own.Crcs(),
-                      static_cast<uint16_t>(job.peer.present & ~there), job.peer.block_crc) &
-      ~there);
+  const auto differing =
+      static_cast<uint16_t>(DifferingBlocks(job.at.own.present(), job.at.own.Crcs(),
+                                            job.peer.good(), job.peer.block_crc) &
+                            ~there);
   job.result.compared = true;
   job.peer_bad = static_cast<uint16_t>(there | differing);
   if (job.peer_bad == 0) return Finish(ctx, primary, job);
   const uint64_t other = primary.secondary_.member.device.value();
   // Nothing is taken away for ever: data that only the other copy has stays.
-  const auto only_there = static_cast<uint16_t>(differing & ~job.own.present());
+  const auto only_there = static_cast<uint16_t>(differing & ~job.at.own.present());
   job.result.damaged += Count(there);
   job.result.differing += Count(differing);
   if (there != 0) {
@@ -221,48 +180,45 @@ void Examinations::Decide(Context& ctx, Primary& primary, Job& job) {
     return GiveUp(ctx, primary, job, "only the copy that clients do not read has data there");
   }
   job.phase = Job::Phase::kFixing;
-  job.asked = ConnId();
-  job.ask_at = Instant();
+  job.at.BeginAsking();
   if (!Send(ctx, primary, job)) GiveUp(ctx, primary, job, "no memory for it now");
 }
 
 // False: no memory.
 bool Examinations::Send(Context& ctx, Primary& primary, Job& job) {
-  const Follower& secondary = primary.secondary_;
-  const ConnId conn = ctx.node.peers.Conn(secondary.member);
-  if (!conn.valid() || conn != secondary.conn || conn == job.asked) return true;
-  if (ctx.now.boot < job.ask_at) return true;
+  const ConnId conn = job.at.ConnToAsk(ctx, primary);
+  if (!conn.valid()) return true;
   store::Store* store = primary.StoreOf(ctx);
   if (store == nullptr) return true;
   // A replica that comes back is sent what changed: where a content was replaced by another one
   // that is now.
   const std::optional<store::ChunkSummary> summary =
-      FindChunk(*store, primary.key_.slice, job.key, Epoch());
+      FindChunk(*store, primary.key_.slice, job.at.key, Epoch());
   const bool replaced = (job.peer_bad & ~job.peer.damaged) != 0 || !summary.has_value();
   wire::ScanFix fix{
-      .pair = primary.PairOf(secondary),
-      .number = job.number,
-      .vtree = job.key.vtree,
-      .version = job.key.version,
+      .pair = primary.PairOf(primary.secondary_),
+      .number = job.at.number,
+      .vtree = job.at.key.vtree,
+      .version = job.at.key.version,
       .modified_epoch = replaced ? primary.config_.epoch : summary->modified_epoch,
       .after = {primary.config_.epoch, Seq(primary.committed_seq())},
-      .chunk = job.key.chunk,
-      .extent = job.extent,
-      .present = job.own.present(),
+      .chunk = job.at.key.chunk,
+      .extent = job.at.extent,
+      .present = job.at.own.present(),
   };
   std::optional<Slice> packed =
-      PackExtent(*ctx.node.resources.pool, job.own.data(), fix.present, &fix.block_crc);
+      PackExtent(*ctx.node.resources.pool, job.at.own.data(), fix.present, &fix.block_crc);
   if (!packed.has_value()) return false;
-  job.asked = conn;
+  job.at.asked = conn;
   ctx.effects.Send(conn, fix, std::move(*packed));
   return true;
 }
 
 void Examinations::OnFixed(Context& ctx, Primary& primary, const wire::ScanFixReply& reply) {
-  Job* job = Find(reply.number);
+  Job* job = FindJob(jobs_, reply.number);
   if (job == nullptr || job->phase != Job::Phase::kFixing) return;
   if (reply.status == wire::Status::kBehind || reply.status == wire::Status::kBusy) {
-    return AskLater(ctx, primary, *job);
+    return job->at.AskLater(ctx, primary);
   }
   if (reply.status != wire::Status::kOk) {
     return GiveUp(ctx, primary, *job, "the other copy does not take it");
@@ -277,18 +233,18 @@ void Examinations::OnFixed(Context& ctx, Primary& primary, const wire::ScanFixRe
 }
 
 void Examinations::OnRepaired(Context& ctx, Primary& primary, uint64_t number, bool good) {
-  Job* job = Find(number);
+  Job* job = FindJob(jobs_, number);
   if (job == nullptr || job->phase != Job::Phase::kRepairing) return;
   if (!good) return GiveUp(ctx, primary, *job, "it could not be made good");
   job->result.repaired += job->result.damaged;
-  job->give_up_at = SaturatingAdd(ctx.now.boot, kPatience);
-  ctx.node.WakeAt(primary.key_, job->give_up_at);
+  job->at.SetPatience(ctx, primary, kPatience);
   Lock(ctx, primary, *job);
 }
 
 void Examinations::Report(Context& ctx, Primary& primary, Job& job, Severity severity,
                           std::string_view text) {
-  job.result.finding = DescribeFinding(ctx.node, primary.key_.slice, job.key, job.extent, text);
+  job.result.finding =
+      DescribeFinding(ctx.node, primary.key_.slice, job.at.key, job.at.extent, text);
   ctx.Log(severity, absl::StrCat("scan: ", job.result.finding));
 }
 
@@ -303,7 +259,7 @@ void Examinations::GiveUp(Context& ctx, Primary& primary, Job& job, std::string_
 }
 
 void Examinations::Finish(Context& ctx, Primary& primary, Job& job) {
-  primary.Unlock(ctx, &job.lock);
+  primary.Unlock(ctx, &job.at.lock);
   const bool for_scan = job.for_scan;
   const Examined result = std::move(job.result);
   jobs_.erase(jobs_.begin() + (&job - jobs_.data()));

@@ -21,9 +21,8 @@
 
 #include "core/base/ids.h"
 #include "core/sds/context.h"
-#include "core/sds/extent_read.h"
+#include "core/sds/held_extent.h"
 #include "core/sds/ops.h"
-#include "core/sds/range_lock.h"
 #include "core/store/store.h"
 #include "core/wire/message.h"
 
@@ -54,7 +53,7 @@ class Examinations {
   void Advance(Context& ctx, Primary& primary);
   void OnLockGranted(Context& ctx, Primary& primary, uint64_t number);
   void OnRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status);
-  void OnReply(Context& ctx, Primary& primary, const wire::ScanReply& reply);
+  void OnReply(Context& ctx, Primary& primary, const wire::ExtentReply& reply);
   void OnRepaired(Context& ctx, Primary& primary, uint64_t number, bool good);
   void OnFixed(Context& ctx, Primary& primary, const wire::ScanFixReply& reply);
 
@@ -64,30 +63,20 @@ class Examinations {
   // The first one is worked on; the others wait.
   struct Job {
     enum class Phase : uint8_t { kWaiting, kAwaitingLock, kExamining, kRepairing, kFixing };
-    uint64_t number = 0;
     Phase phase = Phase::kWaiting;
+    HeldExtent at;
     bool for_scan = false;
     bool repaired = false;  // this side's copy; once
-    store::ChunkKey key;
-    uint16_t extent = 0;
-    Instant give_up_at = kNever;
-    RangeLock::Handle lock;
-    ExtentRead own;
     bool own_read = false;
     bool peer_read = false;
-    wire::ScanReply peer;
+    wire::ExtentReply peer;
     uint16_t peer_bad = 0;  // damaged there, or different
-    ConnId asked;           // the connection that carried the question, or the fix
-    Instant ask_at{};
     Examined result;
   };
   static constexpr size_t kJobsMax = 64;
 
-  Job* Find(uint64_t number);
   void Lock(Context& ctx, Primary& primary, Job& job);
   void OnLocked(Context& ctx, Primary& primary, Job& job);
-  void Ask(Context& ctx, Primary& primary, Job& job);
-  void AskLater(Context& ctx, Primary& primary, Job& job);
   void Decide(Context& ctx, Primary& primary, Job& job);
   bool Send(Context& ctx, Primary& primary, Job& job);
   void Finish(Context& ctx, Primary& primary, Job& job);

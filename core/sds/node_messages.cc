@@ -76,16 +76,13 @@ void Node::OnPeerMessage(Context& ctx, ConnId conn, const wire::Message& message
     const Status status = CheckPair(cursor->pair, conn, &secondary);
     if (status == Status::kOk) return secondary->OnCopyCursor(ctx, conn, *cursor);
     ctx.effects.Send(conn, wire::JoinAck{.pair = cursor->pair, .status = status});
-  } else if (const auto* repair = std::get_if<wire::RepairQuery>(&message.body)) {
-    const Status status = CheckPair(repair->pair, conn, &secondary);
-    if (status == Status::kOk) return secondary->OnRepairQuery(ctx, conn, *repair);
-    ctx.effects.Send(
-        conn, wire::RepairReply{.pair = repair->pair, .number = repair->number, .status = status});
-  } else if (const auto* query = std::get_if<wire::ScanQuery>(&message.body)) {
-    const Status status = CheckPair(query->pair, conn, &secondary);
-    if (status == Status::kOk) return secondary->OnScanQuery(ctx, conn, *query);
-    ctx.effects.Send(
-        conn, wire::ScanReply{.pair = query->pair, .number = query->number, .status = status});
+  } else if (const auto* extent = std::get_if<wire::ExtentQuery>(&message.body)) {
+    const Status status = CheckPair(extent->pair, conn, &secondary);
+    if (status == Status::kOk) return secondary->OnExtentQuery(ctx, conn, *extent);
+    ctx.effects.Send(conn, wire::ExtentReply{.pair = extent->pair,
+                                             .number = extent->number,
+                                             .status = status,
+                                             .with_content = extent->with_content});
   } else if (const auto* fix = std::get_if<wire::ScanFix>(&message.body)) {
     const Status status = CheckPair(fix->pair, conn, &secondary);
     if (status == Status::kOk) return secondary->OnScanFix(ctx, conn, *fix, message.payload);
@@ -125,10 +122,8 @@ void Node::OnFollowerMessage(Context& ctx, SdsId peer, const wire::Message& mess
     if (Primary* p = primary_of(join->pair)) p->OnJoinAck(ctx, *join);
   } else if (const auto* changed = std::get_if<wire::ChangedReply>(&message.body)) {
     if (Primary* p = primary_of(changed->pair)) p->OnChangedReply(ctx, *changed, message.payload);
-  } else if (const auto* repair = std::get_if<wire::RepairReply>(&message.body)) {
-    if (Primary* p = primary_of(repair->pair)) p->OnRepairReply(ctx, *repair, message.payload);
-  } else if (const auto* scan = std::get_if<wire::ScanReply>(&message.body)) {
-    if (Primary* p = primary_of(scan->pair)) p->OnScanReply(ctx, *scan);
+  } else if (const auto* extent = std::get_if<wire::ExtentReply>(&message.body)) {
+    if (Primary* p = primary_of(extent->pair)) p->OnExtentReply(ctx, *extent, message.payload);
   } else if (const auto* fixed = std::get_if<wire::ScanFixReply>(&message.body)) {
     if (Primary* p = primary_of(fixed->pair)) p->OnScanFixReply(ctx, *fixed);
   } else if (const auto* hint = std::get_if<wire::ScanHint>(&message.body)) {

@@ -57,7 +57,7 @@ Primary::Primary(ReplicaKey key, Epoch joined, uint64_t instance)
 
 store::Store* Primary::StoreOf(Context& ctx) const {
   Device* device = ctx.node.devices.FindUp(key_.device);
-  return device == nullptr ? nullptr : device->StoreNow();
+  return device == nullptr ? nullptr : device->store.get();
 }
 
 bool Primary::IsFollowerOf(SdsId sds, DeviceId device) const {
@@ -99,12 +99,13 @@ void Primary::OnChangedReply(Context& ctx, const wire::ChangedReply& reply, cons
   if (FindFollower(reply.pair) == &joining_) join_.OnChangedReply(ctx, *this, reply, payload);
 }
 
-void Primary::OnRepairReply(Context& ctx, const wire::RepairReply& reply, const Slice& payload) {
-  if (FindFollower(reply.pair) == &secondary_) repairs_.OnReply(ctx, *this, reply, payload);
-}
-
-void Primary::OnScanReply(Context& ctx, const wire::ScanReply& reply) {
-  if (FindFollower(reply.pair) == &secondary_) examinations_.OnReply(ctx, *this, reply);
+void Primary::OnExtentReply(Context& ctx, const wire::ExtentReply& reply, const Slice& payload) {
+  if (FindFollower(reply.pair) != &secondary_) return;
+  if (reply.with_content != 0) {
+    repairs_.OnReply(ctx, *this, reply, payload);
+  } else {
+    examinations_.OnReply(ctx, *this, reply);
+  }
 }
 
 void Primary::OnScanFixReply(Context& ctx, const wire::ScanFixReply& reply) {
@@ -140,7 +141,7 @@ void Primary::OnDone(Context& ctx, const Op& op, store::DoneStatus status) {
     case OpKind::kCopyRead:
       return join_.OnCopyRead(ctx, *this, op, status);
     case OpKind::kRepairRead:
-      return repairs_.OnBlockRead(ctx, *this, op, status);
+      return repairs_.OnRead(ctx, *this, op, status);
     case OpKind::kExamineRead:
       return examinations_.OnRead(ctx, *this, op, status);
     case OpKind::kLoadEntry:

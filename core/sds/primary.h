@@ -130,8 +130,7 @@ class Primary {
   void OnReplicateAck(Context& ctx, const wire::ReplicateAck& ack);
   void OnJoinAck(Context& ctx, const wire::JoinAck& ack);
   void OnChangedReply(Context& ctx, const wire::ChangedReply& reply, const Slice& payload);
-  void OnRepairReply(Context& ctx, const wire::RepairReply& reply, const Slice& payload);
-  void OnScanReply(Context& ctx, const wire::ScanReply& reply);
+  void OnExtentReply(Context& ctx, const wire::ExtentReply& reply, const Slice& payload);
   void OnScanFixReply(Context& ctx, const wire::ScanFixReply& reply);
   void OnScanHint(Context& ctx, const wire::ScanHint& hint);
   // Compares both copies of an extent and tells the device's scanner (S7). False: there is no
@@ -167,6 +166,7 @@ class Primary {
   friend class JoinSource;
   friend class Repairs;
   friend class Examinations;
+  friend struct HeldExtent;
 
   void MaybeRelease(Context& ctx);
 

@@ -16,7 +16,9 @@ namespace gabion::sds {
 
 namespace {
 
-constexpr uint32_t kRecordVersion = 2;
+constexpr uint32_t kRecordVersion = 3;
+constexpr uint32_t kRecordVersionOfDevicesOnly = 2;
+enum class Item : uint8_t { kDevice = 1, kScan = 2 };
 constexpr uint32_t kPathBytesMax = 4096;
 constexpr size_t kRecordBytesMax = 64 << 10;
 // A device that does not answer must not keep the others away. It is looked at before it is used.
@@ -33,23 +35,38 @@ std::vector<std::byte> Encode(const Identity& identity) {
   writer.U64(identity.generation);
   for (const KnownDevice& device : identity.devices) {
     if (bytes.size() + device.path.size() > kRecordBytesMax) break;  // opened when they are named
+    writer.U8(static_cast<uint8_t>(Item::kDevice));
     writer.Of(device.id);
     writer.SizedText(device.path);
+  }
+  for (const auto& [device, scan] : identity.scans) {
+    if (bytes.size() > kRecordBytesMax) break;  // these begin anew
+    writer.U8(static_cast<uint8_t>(Item::kScan));
+    writer.Of(device);
+    scan.Encode(&writer);
   }
   return bytes;
 }
 
 std::optional<Identity> Decode(std::span<const std::byte> bytes) {
   ByteReader reader(bytes);
-  if (reader.U32() != kRecordVersion) return std::nullopt;
+  const uint32_t version = reader.U32();
+  if (version != kRecordVersion && version != kRecordVersionOfDevicesOnly) return std::nullopt;
   Identity identity;
   identity.cluster = reader.As<ClusterId>();
   identity.sds = reader.As<SdsId>();
   identity.incarnation = reader.As<Incarnation>();
   identity.generation = reader.U64();
   while (reader.ok() && reader.remaining() > 0) {
+    const auto item = version == kRecordVersion ? Item(reader.U8()) : Item::kDevice;
     const auto id = reader.As<DeviceId>();
-    identity.devices.push_back({.id = id, .path = std::string(reader.SizedText(kPathBytesMax))});
+    if (item == Item::kDevice) {
+      identity.devices.push_back({.id = id, .path = std::string(reader.SizedText(kPathBytesMax))});
+    } else if (item == Item::kScan) {
+      identity.scans[id] = ScanMemory::Decode(&reader);
+    } else {
+      reader.Fail();
+    }
   }
   if (!reader.done()) return std::nullopt;
   return identity;
@@ -91,13 +108,7 @@ void Registration::OnStateDiskDone(Context& ctx, const DiskDoneEvent& event) {
   bool handled = false;
   const store::Journal::Progress progress = journal_.OnDiskDone(event, ctx.effects, &handled);
   if (!handled) return;
-  if (journal_.state() == store::Journal::State::kFailed) {
-    if (state_ == State::kFailed) return;
-    state_ = State::kFailed;
-    ctx.Log(Severity::kCritical, absl::StrCat("the state device failed: ", journal_.error()));
-    ctx.effects.Exit(absl::StrCat("the state device failed: ", journal_.error()));
-    return;
-  }
+  if (journal_.state() == store::Journal::State::kFailed) return OnStateDeviceFailed(ctx);
   if (progress.opened) OnOpened(ctx);
   if (journal_.durable_sequence() < awaited_record_) return;
   if (state_ == State::kRaising) {
@@ -108,6 +119,19 @@ void Registration::OnStateDiskDone(Context& ctx, const DiskDoneEvent& event) {
     state_ = State::kFailed;
     ctx.effects.Exit(why_ending_);
   }
+}
+
+void Registration::OnStateDeviceFailed(Context& ctx) {
+  if (state_ == State::kFailed) return;
+  const std::string why = absl::StrCat("the state device failed: ", journal_.error());
+  if (!std::exchange(state_device_failed_, true)) ctx.Log(Severity::kCritical, why);
+  // This run needs it for nothing else then, and the next one does not begin: that nobody knows how
+  // far scans are is no reason to end.
+  const bool is_needed =
+      state_ == State::kStarting || journal_.durable_sequence() < awaited_record_;
+  if (!is_needed) return;
+  state_ = State::kFailed;
+  ctx.effects.Exit(why);
 }
 
 void Registration::AdvanceMarking(Context& ctx, bool late) {
@@ -141,6 +165,11 @@ void Registration::RememberDevices(Context& ctx) {
   std::vector<KnownDevice> wanted = ctx.node.config.WantedDevices();
   if (wanted == ctx.node.self.devices) return;
   ctx.node.self.devices = std::move(wanted);
+  absl::erase_if(ctx.node.self.scans, [&](const auto& scan) {
+    const auto& devices = ctx.node.self.devices;
+    return std::none_of(devices.begin(), devices.end(),
+                        [&](const KnownDevice& device) { return device.id == scan.first; });
+  });
   Save(ctx);
 }
 
@@ -169,9 +198,22 @@ void Registration::OnOpened(Context& ctx) {
 }
 
 void Registration::Save(Context& ctx) {
+  awaited_record_ = Append(ctx);
+  if (journal_.state() == store::Journal::State::kFailed) OnStateDeviceFailed(ctx);
+}
+
+void Registration::SaveScans(Context& ctx) {
+  if (!scans_moved_ || ctx.now.boot < scans_save_at_) return;
+  scans_moved_ = false;
+  scans_save_at_ = SaturatingAdd(ctx.now.boot, ctx.node.options.scan_save_pause);
+  if (journal_.state() == store::Journal::State::kOpen) Append(ctx);
+}
+
+uint64_t Registration::Append(Context& ctx) {
   const std::vector<std::byte> record = Encode(ctx.node.self);
-  awaited_record_ = journal_.Append(record, ctx.effects);
+  const uint64_t sequence = journal_.Append(record, ctx.effects);
   if (journal_.needs_snapshot()) journal_.WriteSnapshot(record, ctx.effects);
+  return sequence;
 }
 
 void Registration::OnConnected(Context& ctx, const ConnectedEvent& event) {
@@ -341,6 +383,7 @@ void Registration::OnHeartbeatTimer(Context& ctx) {
     return;
   }
   if (state_ == State::kRegistered) {
+    SaveScans(ctx);
     SendHeartbeat(ctx, /*hand_back=*/false);
   } else {
     ctx.effects.SetTimer(TimerOf(TimerKind::kHeartbeat), SaturatingAdd(ctx.now.boot, heartbeat_));

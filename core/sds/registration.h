@@ -12,10 +12,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "core/base/ids.h"
 #include "core/role/link.h"
 #include "core/sds/config.h"
 #include "core/sds/context.h"
+#include "core/sds/scan_memory.h"
 #include "core/sds/sds.h"
 #include "core/store/journal.h"
 #include "core/wire/management.pb.h"
@@ -28,6 +30,7 @@ struct Identity {
   Incarnation incarnation;
   uint64_t generation = 0;  // highest of the repository seen (R23)
   std::vector<KnownDevice> devices;
+  absl::btree_map<DeviceId, ScanMemory> scans;
   uint64_t run = 0;  // of this run alone; not remembered
 };
 
@@ -61,6 +64,8 @@ class Registration {
   void OnNewerIncarnation(Context& ctx, Incarnation newer, const std::string& why);
   // The configuration may name other devices now.
   void RememberDevices(Context& ctx);
+  // What is remembered of a scan has changed; saved with a later heartbeat.
+  void OnScanMoved() { scans_moved_ = true; }
   bool OwnsConn(ConnId conn) const;
   void OnMessage(Context& ctx, const wire::Message& message);
 
@@ -80,7 +85,10 @@ class Registration {
 
  private:
   void OnOpened(Context& ctx);
+  void OnStateDeviceFailed(Context& ctx);
   void Save(Context& ctx);
+  void SaveScans(Context& ctx);
+  uint64_t Append(Context& ctx);
   void Register(Context& ctx);
   void OnReply(Context& ctx, const proto::SdsRegisterReply& reply);
   void OnGrant(Context& ctx, const proto::SdsGrant& grant);
@@ -92,6 +100,9 @@ class Registration {
   State state_ = State::kStarting;
   store::Journal journal_;
   uint64_t awaited_record_ = 0;
+  bool state_device_failed_ = false;
+  bool scans_moved_ = false;
+  Instant scans_save_at_{};  // not before
   Link link_;
   std::string why_ending_;
   std::string said_;  // last refusal, so that it is logged once

@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/base/checksum.h"
 #include "core/sds/node.h"
 #include "core/sds/primary.h"
 
@@ -14,7 +12,6 @@ namespace gabion::sds {
 
 namespace {
 
-constexpr Duration kPause = std::chrono::milliseconds(10);
 // Longer than a reconnect, shorter than what a reader takes for a hang.
 constexpr Duration kPatience = std::chrono::seconds(2);
 
@@ -23,226 +20,177 @@ std::string Describe(const store::ChunkKey& key, uint16_t extent) {
                       ToString(key.vtree));
 }
 
+// This side's blocks with data, with those of the other copy in place of damaged ones, which must
+// all be there; `crc` gets the checksums of the latter. Empty: no memory.
+Slice MadeGood(BufferPool& pool, const ExtentRead& own, const wire::ExtentReply& reply,
+               const Slice& payload, ExtentCrcs* crc) {
+  const auto blocks = static_cast<uint32_t>(std::popcount(own.present()));
+  Slice content = pool.Allocate(blocks * wire::kBlockBytes, BufferUse::kPeer);
+  if (content.empty()) return content;
+  for (uint32_t block = 0; block < wire::kBlocksPerExtent; ++block) {
+    if ((own.present() >> block & 1) == 0) continue;
+    const bool damaged = (own.damaged() >> block & 1) != 0;
+    if (damaged) (*crc)[block] = reply.block_crc[block];
+    const Slice from = damaged ? payload.Sub(PackedOffset(reply.good(), block), wire::kBlockBytes)
+                               : own.data().Sub(block * wire::kBlockBytes, wire::kBlockBytes);
+    content.CopyFrom(PackedOffset(own.present(), block), from.span());
+  }
+  return content;
+}
+
 }  // namespace
 
 bool Repairs::Start(Context& ctx, Primary& primary, const Range& range, Waiter waiter) {
   if (!primary.serving() || !primary.secondary_.active()) return false;
   const uint32_t last = range.first_block + range.block_count - 1;
-  jobs_.push_back({.waiter = waiter,
-                   .key = range.key,
-                   .extent = static_cast<uint16_t>(range.first_block / wire::kBlocksPerExtent),
-                   .extent_end = static_cast<uint16_t>(last / wire::kBlocksPerExtent + 1),
-                   .give_up_at = SaturatingAdd(ctx.now.boot, kPatience)});
-  ctx.node.WakeAt(primary.key_, jobs_.back().give_up_at);
-  LockExtent(ctx, primary, jobs_.back());
+  Job& job = jobs_.emplace_back();
+  job.waiter = waiter;
+  job.at.key = range.key;
+  job.at.extent = static_cast<uint16_t>(range.first_block / wire::kBlocksPerExtent);
+  job.extent_end = static_cast<uint16_t>(last / wire::kBlocksPerExtent + 1);
+  job.at.SetPatience(ctx, primary, kPatience);
+  LockExtent(ctx, primary, job);
   return true;
 }
 
 void Repairs::Release(Context& ctx, Primary& primary) {
   std::vector<Job> jobs = std::exchange(jobs_, {});
   for (Job& job : jobs) {
-    primary.Unlock(ctx, &job.lock);
+    primary.Unlock(ctx, &job.at.lock);
     if (job.waiter.kind == Waiter::Kind::kRequest) {
       primary.OnRepaired(ctx, SlotTag(job.waiter.number), Primary::Repaired::kNotTried);
     }
   }
 }
 
-Repairs::Job* Repairs::Find(uint64_t number) {
-  for (Job& job : jobs_) {
-    if (job.number == number) return &job;
-  }
-  return nullptr;
-}
-
 void Repairs::LockExtent(Context& ctx, Primary& primary, Job& job) {
   // What is still on its way for the extent before does not find this one.
-  job.number = next_number_++;
+  job.at.number = next_number_++;
   job.phase = Job::Phase::kAwaitingLock;
-  RangeLock::Range range{.vtree = job.key.vtree, .chunk = job.key.chunk};
-  range.first_block = static_cast<uint16_t>(job.extent * wire::kBlocksPerExtent);
-  range.block_count = wire::kBlocksPerExtent;
-  if (primary.locks_.Acquire(range, RangeLock::Mode::kExclusive,
-                             {job.number, RangeLock::Owner::Kind::kRepair}, &job.lock)) {
+  if (job.at.Lock(primary, RangeLock::Mode::kExclusive, RangeLock::Owner::Kind::kRepair)) {
     ReadOwn(ctx, primary, job);
   }
 }
 
 void Repairs::OnLockGranted(Context& ctx, Primary& primary, uint64_t number) {
-  if (Job* job = Find(number)) ReadOwn(ctx, primary, *job);
+  if (Job* job = FindJob(jobs_, number)) ReadOwn(ctx, primary, *job);
 }
 
-// One by one, because a read of several says only that one of them is damaged.
 void Repairs::ReadOwn(Context& ctx, Primary& primary, Job& job) {
   store::Store* store = primary.StoreOf(ctx);
   if (store == nullptr) return;
-  const uint32_t first = uint32_t{job.extent} * wire::kBlocksPerExtent;
   job.phase = Job::Phase::kReading;
-  job.damaged = 0;
-  job.present = static_cast<uint16_t>(
-      store->Present(primary.key_.slice, job.key, first, wire::kBlocksPerExtent));
-  if (job.present == 0) return NextExtent(ctx, primary, job);
-  job.data = ctx.node.resources.pool->Allocate(wire::kExtentBytes, BufferUse::kPeer);
-  std::vector<Slice> targets;
-  for (int i = std::popcount(job.present); i > 0 && !job.data.empty(); --i) {
-    targets.push_back(ctx.node.resources.pool->Allocate(wire::kBlockBytes, BufferUse::kPeer));
-    if (targets.back().empty()) job.data = Slice();
+  switch (job.at.Read(ctx, primary, *store, OpKind::kRepairRead)) {
+    case ExtentRead::Step::kDone:
+      return NextExtent(ctx, primary, job);
+    case ExtentRead::Step::kRunning:
+    case ExtentRead::Step::kFailed:
+      return;
+    case ExtentRead::Step::kNoMemory:
+      return GiveUp(ctx, primary, job, "no memory for it now");
   }
-  if (job.data.empty()) return GiveUp(ctx, primary, job, "no memory for it now");
-  std::memset(job.data.mutable_span().data(), 0, job.data.size());
-  job.reads_pending = static_cast<uint32_t>(targets.size());
-  const uint64_t number = job.number;
-  for (uint32_t block = 0; block < wire::kBlocksPerExtent; ++block) {
-    if ((job.present >> block & 1) == 0) continue;
-    const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kRepairRead,
-                                             .replica = primary.key_,
-                                             .instance = primary.instance_,
-                                             .epoch = primary.config_.epoch,
-                                             .a = number,
-                                             .target = std::move(targets.back())});
-    targets.pop_back();
-    ctx.node.ops.At(tag).entry.first_block = static_cast<uint16_t>(block);
-    store->ReadFromDevice(ctx.now, primary.key_.slice, job.key, first + block, 1,
-                          ctx.node.ops.At(tag).target, tag, ctx.node.Out(ctx));
-  }
+  UNREACHABLE();
 }
 
-void Repairs::OnBlockRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status) {
-  Job* job = Find(op.a);
-  if (job == nullptr || job->phase != Job::Phase::kReading) return;
-  if (status == store::DoneStatus::kFailed) return;  // the device failed, and says so
-  const uint16_t block = op.entry.first_block;
-  if (status == store::DoneStatus::kOk) {
-    std::memcpy(job->data.mutable_span().data() + size_t{block} * wire::kBlockBytes,
-                op.target.data(), wire::kBlockBytes);
-  } else {
-    job->damaged = static_cast<uint16_t>(job->damaged | 1u << block);
-  }
-  if (--job->reads_pending > 0) return;
-  if (job->damaged == 0) return NextExtent(ctx, primary, *job);
+void Repairs::OnRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status) {
+  Job* job = FindJob(jobs_, op.a);
+  store::Store* store = primary.StoreOf(ctx);
+  if (store == nullptr || job == nullptr || !job->at.own.running()) return;
+  if (job->at.own.OnDone(ctx, *store, status) != ExtentRead::Step::kDone) return;
+  if (job->at.own.damaged() == 0) return NextExtent(ctx, primary, *job);
   job->phase = Job::Phase::kAwaitingPeer;
-  job->asked = ConnId();
-  Ask(ctx, primary, *job);
+  job->at.BeginAsking();
+  job->at.Ask(ctx, primary, /*with_content=*/true);
 }
 
-void Repairs::Ask(Context& ctx, Primary& primary, Job& job) {
-  const Follower& secondary = primary.secondary_;
-  const ConnId conn = ctx.node.peers.Conn(secondary.member);
-  if (!secondary.active() || !conn.valid() || conn != secondary.conn || conn == job.asked) return;
-  if (ctx.now.boot < job.ask_at) return;
-  job.asked = conn;
-  ctx.effects.Send(conn, wire::RepairQuery{
-                             .pair = primary.PairOf(secondary),
-                             .number = job.number,
-                             .vtree = job.key.vtree,
-                             .version = job.key.version,
-                             .after = {primary.config_.epoch, Seq(primary.committed_seq())},
-                             .chunk = job.key.chunk,
-                             .extent = job.extent,
-                         });
-}
-
-void Repairs::AskLater(Context& ctx, Primary& primary, Job& job) {
-  job.asked = ConnId();
-  job.ask_at = SaturatingAdd(ctx.now.boot, kPause);
-  ctx.node.WakeAt(primary.key_, job.ask_at);
-}
-
-void Repairs::OnReply(Context& ctx, Primary& primary, const wire::RepairReply& reply,
+void Repairs::OnReply(Context& ctx, Primary& primary, const wire::ExtentReply& reply,
                       const Slice& payload) {
-  Job* job = Find(reply.number);
+  Job* job = FindJob(jobs_, reply.number);
   if (job == nullptr || job->phase != Job::Phase::kAwaitingPeer) return;
   if (reply.status == wire::Status::kBehind || reply.status == wire::Status::kBusy) {
-    return AskLater(ctx, primary, *job);
+    return job->at.AskLater(ctx, primary);
   }
   if (reply.status != wire::Status::kOk) {
     return GiveUp(ctx, primary, *job, "the other copy is damaged, too");
   }
-  if (!ValidExtent(payload, reply.present, reply.block_crc)) {
+  if (!ValidExtent(payload, reply.good(), reply.block_crc)) {
     return GiveUp(ctx, primary, *job, "the other copy came with wrong checksums");
   }
   Device* device = ctx.node.devices.FindUp(primary.key_.device);
   if (device == nullptr) return;
   if (LogRoomForClients(*device) < wire::kExtentBytes + store::kAppendOverheadBytes) {
-    return AskLater(ctx, primary, *job);
+    return job->at.AskLater(ctx, primary);
   }
   store::Store* store = device->store.get();
-  auto differs =
-      static_cast<uint16_t>((reply.present ^ job->present) & ~job->damaged & ~reply.damaged);
-  for (uint32_t block = 0; block < wire::kBlocksPerExtent; ++block) {
-    const auto bit = static_cast<uint16_t>(1u << block);
-    if ((reply.present & job->present & bit) == 0) continue;
-    const std::span<std::byte> own =
-        job->data.mutable_span().subspan(size_t{block} * wire::kBlockBytes, wire::kBlockBytes);
-    if ((job->damaged & bit) != 0) {
-      std::memcpy(own.data(), payload.data() + PackedOffset(reply.present, block), own.size());
-    } else if (Crc32c(own) != reply.block_crc[block]) {
-      differs = static_cast<uint16_t>(differs | bit);
-    }
-  }
+  const uint16_t damaged = job->at.own.damaged();
+  ExtentCrcs crc = job->at.own.Crcs();
+  const auto differs = static_cast<uint16_t>(
+      DifferingBlocks(job->at.own.present(), crc, reply.present, reply.block_crc) & ~damaged &
+      ~reply.damaged);
   if (differs != 0) {
     ++ctx.node.counters.copies_differ;
     ctx.Log(Severity::kCritical,
             absl::StrCat("slice ", ToString(primary.key_.slice), ": ",
-                         Describe(job->key, job->extent), ": blocks ", absl::Hex(differs),
+                         Describe(job->at.key, job->at.extent), ": blocks ", absl::Hex(differs),
                          " verify on both copies and differ; nothing is changed"));
   }
-  if ((job->damaged & reply.damaged) != 0) {
+  if ((damaged & reply.damaged) != 0) {
     return GiveUp(ctx, primary, *job, "the other copy is damaged, too");
   }
-  if ((job->damaged & ~reply.present) != 0) {
+  if ((damaged & ~reply.present) != 0) {
     return GiveUp(ctx, primary, *job, "the other copy has no data there");
   }
-  ExtentCrcs crc{};
-  std::optional<Slice> packed = PackExtent(*ctx.node.resources.pool, job->data, job->present, &crc);
-  if (!packed.has_value()) return GiveUp(ctx, primary, *job, "no memory for it now");
+  Slice content = MadeGood(*ctx.node.resources.pool, job->at.own, reply, payload, &crc);
+  if (content.empty()) return GiveUp(ctx, primary, *job, "no memory for it now");
   const std::optional<store::ChunkSummary> summary =
-      FindChunk(*store, primary.key_.slice, job->key, Epoch());
+      FindChunk(*store, primary.key_.slice, job->at.key, Epoch());
   if (!summary.has_value()) return GiveUp(ctx, primary, *job, "the chunk is gone");
   ctx.Log(
       Severity::kWarning,
-      absl::StrCat("slice ", ToString(primary.key_.slice), ": ", Describe(job->key, job->extent),
-                   ": ", std::popcount(job->damaged), " damaged blocks on device ",
-                   ToString(primary.key_.device), " replaced by those of device ",
-                   ToString(primary.secondary_.member.device)));
-  ctx.node.counters.blocks_repaired += static_cast<uint64_t>(std::popcount(job->damaged));
+      absl::StrCat("slice ", ToString(primary.key_.slice), ": ",
+                   Describe(job->at.key, job->at.extent), ": ", std::popcount(damaged),
+                   " damaged blocks on device ", ToString(primary.key_.device),
+                   " replaced by those of device ", ToString(primary.secondary_.member.device)));
+  ctx.node.counters.blocks_repaired += static_cast<uint64_t>(std::popcount(damaged));
   job->phase = Job::Phase::kAppending;
   const store::Tag tag = ctx.node.ops.Add({.kind = OpKind::kRepairAppend,
                                            .replica = primary.key_,
                                            .instance = primary.instance_,
                                            .epoch = primary.config_.epoch,
-                                           .a = job->number});
+                                           .a = job->at.number});
   // Behind everything that is committed, and so behind everything in this range.
-  store->AppendCopy(ctx.now, primary.key_.slice, job->key, job->extent, job->present,
+  store->AppendCopy(ctx.now, primary.key_.slice, job->at.key, job->at.extent, job->at.own.present(),
                     summary->modified_epoch, {primary.config_.epoch, Seq(primary.committed_seq())},
-                    std::move(*packed), PackedCrcs(crc, job->present), tag, ctx.node.Out(ctx));
+                    std::move(content), PackedCrcs(crc, job->at.own.present()), tag,
+                    ctx.node.Out(ctx));
 }
 
 void Repairs::OnAppended(Context& ctx, Primary& primary, const Op& op) {
-  if (Job* job = Find(op.a)) NextExtent(ctx, primary, *job);
+  if (Job* job = FindJob(jobs_, op.a)) NextExtent(ctx, primary, *job);
 }
 
 void Repairs::NextExtent(Context& ctx, Primary& primary, Job& job) {
-  primary.Unlock(ctx, &job.lock);
-  job.data = Slice();
-  if (++job.extent < job.extent_end) return LockExtent(ctx, primary, job);
-  Finish(ctx, primary, job.number, /*good=*/true);
+  primary.Unlock(ctx, &job.at.lock);
+  job.at.own = ExtentRead();
+  if (++job.at.extent < job.extent_end) return LockExtent(ctx, primary, job);
+  Finish(ctx, primary, job.at.number, /*good=*/true);
 }
 
 void Repairs::GiveUp(Context& ctx, Primary& primary, Job& job, std::string_view why) {
   ++ctx.node.counters.repairs_failed;
-  ctx.Log(Severity::kError, absl::StrCat("slice ", ToString(primary.key_.slice), ": ",
-                                         Describe(job.key, job.extent), " is damaged on device ",
-                                         ToString(primary.key_.device), ": ", std::string(why)));
-  Finish(ctx, primary, job.number, /*good=*/false);
+  ctx.Log(Severity::kError,
+          absl::StrCat("slice ", ToString(primary.key_.slice), ": ",
+                       Describe(job.at.key, job.at.extent), " is damaged on device ",
+                       ToString(primary.key_.device), ": ", std::string(why)));
+  Finish(ctx, primary, job.at.number, /*good=*/false);
 }
 
 void Repairs::Finish(Context& ctx, Primary& primary, uint64_t number, bool good) {
   const auto at = std::find_if(jobs_.begin(), jobs_.end(),
-                               [number](const Job& job) { return job.number == number; });
+                               [number](const Job& job) { return job.at.number == number; });
   Job job = std::move(*at);
   jobs_.erase(at);
-  primary.Unlock(ctx, &job.lock);
+  primary.Unlock(ctx, &job.at.lock);
   if (job.waiter.kind == Waiter::Kind::kRequest) {
     primary.OnRepaired(ctx, SlotTag(job.waiter.number),
                        good ? Primary::Repaired::kGood : Primary::Repaired::kBad);
@@ -256,14 +204,14 @@ void Repairs::Finish(Context& ctx, Primary& primary, uint64_t number, bool good)
 void Repairs::Advance(Context& ctx, Primary& primary) {
   std::vector<uint64_t> late;
   for (Job& job : jobs_) {
-    if (ctx.now.boot >= job.give_up_at && job.phase != Job::Phase::kAppending) {
-      late.push_back(job.number);
+    if (ctx.now.boot >= job.at.give_up_at && job.phase != Job::Phase::kAppending) {
+      late.push_back(job.at.number);
     } else if (job.phase == Job::Phase::kAwaitingPeer) {
-      Ask(ctx, primary, job);
+      job.at.Ask(ctx, primary, /*with_content=*/true);
     }
   }
   for (const uint64_t number : late) {
-    GiveUp(ctx, primary, *Find(number), "the other copy does not answer");
+    GiveUp(ctx, primary, *FindJob(jobs_, number), "the other copy does not answer");
   }
 }
 

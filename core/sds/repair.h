@@ -2,7 +2,7 @@
 // blocks of this side's copy do not match their checksums. Extent by extent, under an exclusive
 // range lock, which waits for what is in flight:
 //
-//   kAwaitingLock -> kReading (each block of its own) -> kAwaitingPeer -> kAppending -> next extent
+//   kAwaitingLock -> kReading (this side's copy) -> kAwaitingPeer -> kAppending -> next extent
 //
 // Nothing in the range is undecided then, so the in-sync replica, which holds everything up to the
 // commit point that the question names, has the same content. Blocks that are damaged here are
@@ -10,16 +10,14 @@
 // both sides and differ are reported, and stay.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "core/base/ids.h"
 #include "core/sds/context.h"
-#include "core/sds/extent_data.h"
+#include "core/sds/held_extent.h"
 #include "core/sds/ops.h"
-#include "core/sds/range_lock.h"
 #include "core/store/store.h"
 #include "core/wire/message.h"
 
@@ -48,8 +46,8 @@ class Repairs {
 
   void Advance(Context& ctx, Primary& primary);
   void OnLockGranted(Context& ctx, Primary& primary, uint64_t number);
-  void OnBlockRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status);
-  void OnReply(Context& ctx, Primary& primary, const wire::RepairReply& reply,
+  void OnRead(Context& ctx, Primary& primary, const Op& op, store::DoneStatus status);
+  void OnReply(Context& ctx, Primary& primary, const wire::ExtentReply& reply,
                const Slice& payload);
   void OnAppended(Context& ctx, Primary& primary, const Op& op);
 
@@ -58,27 +56,14 @@ class Repairs {
  private:
   struct Job {
     enum class Phase : uint8_t { kAwaitingLock, kReading, kAwaitingPeer, kAppending };
-    uint64_t number = 0;  // a new one for each extent
     Phase phase = Phase::kAwaitingLock;
     Waiter waiter;
-    store::ChunkKey key;
-    uint16_t extent = 0;
+    HeldExtent at;  // of a new number for each extent
     uint16_t extent_end = 0;
-    Instant give_up_at{};
-    RangeLock::Handle lock;
-    uint32_t reads_pending = 0;
-    uint16_t present = 0;
-    uint16_t damaged = 0;
-    Slice data;
-    ConnId asked;  // the connection that carried the question
-    Instant ask_at{};
   };
 
-  Job* Find(uint64_t number);
   void LockExtent(Context& ctx, Primary& primary, Job& job);
   void ReadOwn(Context& ctx, Primary& primary, Job& job);
-  void Ask(Context& ctx, Primary& primary, Job& job);
-  void AskLater(Context& ctx, Primary& primary, Job& job);
   void NextExtent(Context& ctx, Primary& primary, Job& job);
   void Finish(Context& ctx, Primary& primary, uint64_t number, bool good);
   void GiveUp(Context& ctx, Primary& primary, Job& job, std::string_view why);

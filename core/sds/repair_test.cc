@@ -54,6 +54,33 @@ TEST(Repair, ARottenBlockIsReadFromTheOtherCopyAndMadeGood) {
   EXPECT_EQ(cluster.node(0).counters.blocks_repaired, 0u);
 }
 
+TEST(Repair, BlocksOfAnExtentThatHasFewAreMadeGood) {
+  TestCluster cluster(2);
+  const ConnId client = Prepare(cluster);
+  constexpr uint32_t kBegin = 5 * kExtent;
+  for (const uint32_t block : {2u, 5u, 9u}) {
+    const uint64_t write = cluster.Write(client, static_cast<uint8_t>(40 + block),
+                                         {.offset_bytes = kBegin + block * wire::kBlockBytes});
+    EXPECT_EQ(cluster.StatusOf(write), Status::kOk);
+  }
+  cluster.Run(milliseconds(3000));
+  ASSERT_GE(cluster.Rot(0, 45), 1u);
+  ASSERT_GE(cluster.Rot(1, 42), 1u);  // it comes with the others, and does not matter here
+  const uint64_t read = cluster.Read(client, {.offset_bytes = kBegin + 5 * wire::kBlockBytes});
+  cluster.Run(milliseconds(10));
+  EXPECT_EQ(cluster.StampOf(read), 45) << cluster.Dump();
+  EXPECT_EQ(cluster.node(0).counters.blocks_repaired, 1u);
+  EXPECT_EQ(cluster.node(0).counters.copies_differ, 0u);
+  cluster.SameReign();
+  cluster.Configure(0, -1);
+  cluster.Run(milliseconds(300));
+  for (const uint32_t block : {2u, 5u, 9u}) {
+    const uint64_t alone =
+        cluster.Read(client, {.offset_bytes = kBegin + block * wire::kBlockBytes});
+    EXPECT_EQ(cluster.StampOf(alone), 40 + block) << cluster.Dump();
+  }
+}
+
 TEST(Repair, APartialWriteKeepsTheRestOfARottenBlock) {
   TestCluster cluster(2);
   const ConnId client = Prepare(cluster);

@@ -65,12 +65,40 @@ void Scanner::SetTimer(Context& ctx, const Device& device, Instant when) {
 }
 
 void Scanner::OnUp(Context& ctx, Device& device) {
+  const Duration interval = ctx.node.options.scan_interval;
+  const ScanMemory& memory = ctx.node.self.scans[device.config.id];
   phase_ = Phase::kWaiting;
-  enabled_ = ctx.node.options.scan_interval > Duration();
-  begin_at_ = enabled_ ? SaturatingAdd(ctx.now.boot,
-                                       std::min(kFirstPassDelay, ctx.node.options.scan_interval))
-                       : kNever;
-  if (enabled_) SetTimer(ctx, device, begin_at_);
+  enabled_ = interval > Duration();
+  last_ = memory.last;
+  const Instant first =
+      SaturatingAdd(ctx.now.boot, enabled_ ? std::min(kFirstPassDelay, interval) : kFirstPassDelay);
+  begin_at_ = enabled_ || memory.running ? first : kNever;
+  if (!memory.running && last_.started_unix_ms() != 0) {
+    begin_at_ = std::max(begin_at_, NextPassAt(ctx, last_));
+  }
+  if (begin_at_ != kNever) SetTimer(ctx, device, begin_at_);
+}
+
+// An interval after the one before began, by the wall clock; whatever that says, within an interval
+// from now.
+Instant Scanner::NextPassAt(Context& ctx, const proto::ScanPass& before) const {
+  if (!enabled_) return kNever;
+  const Duration interval = ctx.node.options.scan_interval;
+  const auto interval_ms = static_cast<uint64_t>(ToMillis(interval));
+  const uint64_t now_ms = UnixMs(ctx.now);
+  uint64_t passed_ms = 0;
+  if (now_ms > before.started_unix_ms()) passed_ms = now_ms - before.started_unix_ms();
+  const auto passed = milliseconds(static_cast<int64_t>(std::min(passed_ms, interval_ms)));
+  return SaturatingAdd(ctx.now.boot, std::max<Duration>(Duration(), interval - passed));
+}
+
+// Up to the chunk that was visited last.
+void Scanner::Remember(Context& ctx, const Device& device) {
+  ScanMemory& memory = ctx.node.self.scans[device.config.id];
+  memory.pass = pass_;
+  memory.slice = slice_;
+  memory.chunk = key_;
+  ctx.node.registration.OnScanMoved();
 }
 
 void Scanner::OnDown(Context& ctx, Device& device) {
@@ -86,19 +114,24 @@ void Scanner::OnDown(Context& ctx, Device& device) {
 void Scanner::OnOrder(Context& ctx, Device& device, const proto::ScanOrder& order) {
   if (order.order() <= order_) return;
   order_ = order.order();
+  ScanMemory& memory = ctx.node.self.scans[device.config.id];
   if (order.cancel()) {
-    if (!running()) return;
+    if (!memory.running) return;
     ctx.Log(Severity::kInfo, absl::StrCat("scan of device ", ToString(device.config.id),
                                           " ended by an administrator"));
     phase_ = Phase::kWaiting;
     paused_ = false;
     pass_.Clear();
+    memory = ScanMemory{.last = memory.last};
+    ctx.node.registration.OnScanMoved();
     begin_at_ = enabled_ ? SaturatingAdd(ctx.now.boot, ctx.node.options.scan_interval) : kNever;
     SetTimer(ctx, device, begin_at_);
     return;
   }
   if (running()) {  // goes on, at the rate that is wanted now
-    if (order.bytes_per_second() != 0) rate_ = order.bytes_per_second();
+    if (order.bytes_per_second() == 0) return;
+    rate_ = memory.ordered_rate = order.bytes_per_second();
+    ctx.node.registration.OnScanMoved();
     return;
   }
   Begin(ctx, device, order.bytes_per_second());
@@ -120,23 +153,32 @@ void Scanner::OnTimer(Context& ctx, Device& device) {
   UNREACHABLE();
 }
 
-void Scanner::Begin(Context& ctx, Device& device, uint64_t bytes_per_second) {
+void Scanner::Begin(Context& ctx, Device& device, uint64_t ordered_rate) {
+  ScanMemory& memory = ctx.node.self.scans[device.config.id];
+  const bool goes_on = memory.running;
+  if (!goes_on) {
+    memory = ScanMemory{.running = true, .last = memory.last};
+    memory.pass.set_started_unix_ms(UnixMs(ctx.now));
+  }
+  if (ordered_rate != 0) memory.ordered_rate = ordered_rate;
+  ctx.node.registration.OnScanMoved();
+  pass_ = memory.pass;
+  slice_ = memory.slice;
+  listed_ = memory.chunk;
+  slice_begun_ = listed_.has_value();
   expected_bytes_ = UsedBytes(*device.store);
-  rate_ = bytes_per_second != 0 ? bytes_per_second : RateFor(ctx.node.options, expected_bytes_);
-  begin_at_ = enabled_ ? SaturatingAdd(ctx.now.boot, ctx.node.options.scan_interval) : kNever;
-  pass_.Clear();
-  pass_.set_started_unix_ms(UnixMs(ctx.now));
-  slice_begun_ = false;
-  slice_ = SliceId();
-  listed_.reset();
+  rate_ =
+      memory.ordered_rate != 0 ? memory.ordered_rate : RateFor(ctx.node.options, expected_bytes_);
+  begin_at_ = NextPassAt(ctx, pass_);
   page_.clear();
   page_at_ = 0;
   extents_left_ = 0;
   yields_ = 0;
   phase_ = Phase::kPacing;
   next_at_ = ctx.now.boot;
-  ctx.Log(Severity::kInfo, absl::StrCat("scan of device ", ToString(device.config.id), " begins: ",
-                                        expected_bytes_ >> 20, " MiB at ", rate_ >> 10, " KiB/s"));
+  ctx.Log(Severity::kInfo, absl::StrCat("scan of device ", ToString(device.config.id),
+                                        goes_on ? " goes on: " : " begins: ", expected_bytes_ >> 20,
+                                        " MiB at ", rate_ >> 10, " KiB/s"));
   SetTimer(ctx, device, next_at_);
 }
 
@@ -311,6 +353,7 @@ void Scanner::Next(Context& ctx, Device& device, uint32_t blocks_read) {
   const uint64_t bytes = uint64_t{blocks_read} * wire::kBlockBytes;
   totals_.bytes_read += bytes;
   pass_.set_bytes_read(pass_.bytes_read() + bytes);
+  if (extents_left_ == 0) Remember(ctx, device);
   phase_ = Phase::kPacing;
   const auto pause = static_cast<int64_t>(static_cast<double>(bytes) * 1e9 /
                                           static_cast<double>(std::max<uint64_t>(1, rate_)));
@@ -331,6 +374,8 @@ void Scanner::End(Context& ctx, Device& device) {
                        pass_.blocks_differing(), " different, ", pass_.blocks_repaired(),
                        " made good, ", pass_.extents_unresolved(), " extents not"));
   last_ = std::exchange(pass_, proto::ScanPass());
+  ctx.node.self.scans[device.config.id] = ScanMemory{.last = last_};
+  ctx.node.registration.OnScanMoved();
   page_.clear();
   if (begin_at_ == kNever) return;
   begin_at_ = std::max(begin_at_, SaturatingAdd(ctx.now.boot, seconds(1)));

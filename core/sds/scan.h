@@ -13,8 +13,8 @@
 // secondary it is only read; the primary is told what is damaged, and repairs. Anything else is
 // only read. One extent at a time, one buffer of 64 KiB, one timer.
 //
-// Where a pass is, is not remembered: after a restart of the SDS, or of the device, a new one
-// begins. The MDM keeps what it heard of the last one that was finished.
+// How far a pass is, is remembered chunk by chunk (scan_memory.h) and becomes durable once a
+// minute: after a restart of the SDS it goes on from there.
 #pragma once
 
 #include <cstdint>
@@ -73,7 +73,11 @@ class Scanner {
  private:
   enum class Phase : uint8_t { kWaiting, kPacing, kReading, kExamining, kAwaitingRepair };
 
-  void Begin(Context& ctx, Device& device, uint64_t bytes_per_second);
+  // `ordered_rate`: bytes per second; 0: as configured, or as the pass that goes on was ordered.
+  void Begin(Context& ctx, Device& device, uint64_t ordered_rate);
+  // When the next pass begins by itself.
+  Instant NextPassAt(Context& ctx, const proto::ScanPass& before) const;
+  void Remember(Context& ctx, const Device& device);
   void Step(Context& ctx, Device& device);
   // False: the pass is at its end.
   bool FindNext(const store::Store& store, bool* found);

@@ -228,7 +228,7 @@ TEST(Scan, AWriteWaitsUntilBothCopiesHaveBeenCompared) {
   // The other side is asked twice, 10 ms apart, and a write comes between.
   int asked = 0;
   cluster.Tamper([&asked](wire::Message& message) {
-    auto* query = std::get_if<wire::ScanQuery>(&message.body);
+    auto* query = std::get_if<wire::ExtentQuery>(&message.body);
     if (query != nullptr && ++asked == 1) query->after.seq = Seq(1 << 20);
     return true;
   });
@@ -320,7 +320,7 @@ TEST(Scan, AWriteDoesNotWaitLongForAComparisonWithAServerThatIsGone) {
   const ConnId client = Prepare(cluster);
   bool asked = false;
   cluster.Tamper([&asked](wire::Message& message) {
-    asked = asked || std::holds_alternative<wire::ScanQuery>(message.body);
+    asked = asked || std::holds_alternative<wire::ExtentQuery>(message.body);
     return !asked;
   });
   cluster.OrderScan(0);

@@ -33,6 +33,8 @@ struct Options {
   Duration scan_interval = std::chrono::hours(7 * 24);
   // Of a pass; 0: as slow as the interval allows, but 256 KiB/s.
   uint64_t scan_bytes_per_second = 0;
+  // How far passes are becomes durable so often at most.
+  Duration scan_save_pause = std::chrono::minutes(1);
 };
 
 std::unique_ptr<Role> MakeSds(const Options& options, const RoleResources& resources);

@@ -52,7 +52,7 @@ wire::PairHeader Secondary::Pair() const {
 
 store::Store* Secondary::StoreOf(Context& ctx) const {
   Device* device = ctx.node.devices.FindUp(key_.device);
-  return device == nullptr ? nullptr : device->StoreNow();
+  return device == nullptr ? nullptr : device->store.get();
 }
 
 void Secondary::OnTailQuery(Context& ctx, ConnId conn, const wire::TailQuery&) {

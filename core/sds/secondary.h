@@ -41,8 +41,7 @@ class Secondary {
   void OnCopyCursor(Context& ctx, ConnId conn, const wire::CopyCursor& cursor);
   void OnChangedQuery(Context& ctx, ConnId conn, const wire::ChangedQuery& query);
   // ---- secondary_scan.cc
-  void OnRepairQuery(Context& ctx, ConnId conn, const wire::RepairQuery& query);
-  void OnScanQuery(Context& ctx, ConnId conn, const wire::ScanQuery& query);
+  void OnExtentQuery(Context& ctx, ConnId conn, const wire::ExtentQuery& query);
   void OnScanFix(Context& ctx, ConnId conn, const wire::ScanFix& fix, const Slice& payload);
   // Tells the primary what this side's own pass found. False: it cannot be told now.
   bool SendScanHint(Context& ctx, const store::ChunkKey& key, uint16_t extents, uint16_t damaged);
@@ -80,7 +79,7 @@ class Secondary {
     ExtentRead read;
     ConnId conn;
     uint64_t number = 0;  // the primary's
-    bool for_repair = false;
+    bool with_content = false;
   };
   static constexpr size_t kServesMax = 8;
   wire::Status CheckServe(uint16_t extent, EntryId after) const;

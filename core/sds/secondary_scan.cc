@@ -56,27 +56,19 @@ Status Secondary::BeginServe(Context& ctx, Serve serve, const store::ChunkKey& k
   return Status::kBusy;
 }
 
-void Secondary::OnRepairQuery(Context& ctx, ConnId conn, const wire::RepairQuery& query) {
+void Secondary::OnExtentQuery(Context& ctx, ConnId conn, const wire::ExtentQuery& query) {
   if (StoreOf(ctx) == nullptr) return;
   Status status = CheckServe(query.extent, query.after);
   if (status == Status::kOk) {
-    status = BeginServe(ctx, {.conn = conn, .number = query.number, .for_repair = true},
-                        KeyOf(query.vtree, query.version, query.chunk), query.extent);
+    status = BeginServe(
+        ctx, {.conn = conn, .number = query.number, .with_content = query.with_content != 0},
+        KeyOf(query.vtree, query.version, query.chunk), query.extent);
   }
   if (status == Status::kOk) return;
-  ctx.effects.Send(conn,
-                   wire::RepairReply{.pair = Pair(), .number = query.number, .status = status});
-}
-
-void Secondary::OnScanQuery(Context& ctx, ConnId conn, const wire::ScanQuery& query) {
-  if (StoreOf(ctx) == nullptr) return;
-  Status status = CheckServe(query.extent, query.after);
-  if (status == Status::kOk) {
-    status = BeginServe(ctx, {.conn = conn, .number = query.number},
-                        KeyOf(query.vtree, query.version, query.chunk), query.extent);
-  }
-  if (status == Status::kOk) return;
-  ctx.effects.Send(conn, wire::ScanReply{.pair = Pair(), .number = query.number, .status = status});
+  ctx.effects.Send(conn, wire::ExtentReply{.pair = Pair(),
+                                           .number = query.number,
+                                           .status = status,
+                                           .with_content = query.with_content});
 }
 
 void Secondary::OnServeRead(Context& ctx, const Op& op, store::DoneStatus status) {
@@ -92,22 +84,20 @@ void Secondary::OnServeRead(Context& ctx, const Op& op, store::DoneStatus status
 
 void Secondary::FinishServe(Context& ctx, const Serve& serve) {
   if (!ctx.node.sessions.IsReady(serve.conn)) return;
-  if (!serve.for_repair) {
-    ctx.effects.Send(serve.conn, wire::ScanReply{.pair = Pair(),
-                                                 .number = serve.number,
-                                                 .present = serve.read.present(),
-                                                 .damaged = serve.read.damaged(),
-                                                 .block_crc = serve.read.Crcs()});
+  wire::ExtentReply reply{.pair = Pair(),
+                          .number = serve.number,
+                          .present = serve.read.present(),
+                          .damaged = serve.read.damaged(),
+                          .with_content = serve.with_content};
+  if (!serve.with_content) {
+    reply.block_crc = serve.read.Crcs();
+    ctx.effects.Send(serve.conn, reply);
     return;
   }
-  wire::RepairReply reply{.pair = Pair(),
-                          .number = serve.number,
-                          .present = serve.read.good(),
-                          .damaged = serve.read.damaged()};
   std::optional<Slice> packed =
-      PackExtent(*ctx.node.resources.pool, serve.read.data(), reply.present, &reply.block_crc);
+      PackExtent(*ctx.node.resources.pool, serve.read.data(), reply.good(), &reply.block_crc);
   if (!packed.has_value()) {
-    reply = {.pair = Pair(), .number = serve.number, .status = Status::kBusy};
+    reply = {.pair = Pair(), .number = serve.number, .status = Status::kBusy, .with_content = 1};
     packed.emplace();
   }
   ctx.effects.Send(serve.conn, reply, std::move(*packed));

@@ -274,7 +274,8 @@ void TestCluster::OnMdmMessage(size_t node, ConnId conn, const wire::Message& me
     proto::SdsGrant* grant = reply.mutable_sds_grant();
     grant->set_number(host.heartbeat.number());
     grant->set_granted(host.lease && host.heartbeat.applied_version() == host.version);
-    if (host.scan_order.order() != 0) *grant->add_scans() = host.scan_order;
+    if (ScanOf(node).order() >= host.scan_order.order()) host.scan_ordered = false;
+    if (host.scan_ordered) *grant->add_scans() = host.scan_order;
     ToNode(conn, reply);
   }
 }
@@ -285,6 +286,7 @@ void TestCluster::OrderScan(size_t node, uint64_t bytes_per_second, bool cancel)
   order.set_order(order.order() + 1);
   order.set_bytes_per_second(bytes_per_second);
   order.set_cancel(cancel);
+  nodes_[node].scan_ordered = true;
 }
 
 proto::ScanStatus TestCluster::ScanOf(size_t node) const {
@@ -461,7 +463,7 @@ bool TestCluster::RunEvents() {
         Step(i, event);
         busy = true;
       } else if (host.state->pending() > 0) {
-        Step(i, host.state->Complete(0));
+        Step(i, host.state->Complete(0, host.state_fails ? DiskStatus::kIoError : DiskStatus::kOk));
         busy = true;
       } else if (host.disk->pending() > 0) {
         if (host.on_disk) host.on_disk(*host.disk);

@@ -53,6 +53,8 @@ class TestCluster {
   // An empty disk, while the node is down; `content`: what the host sees on it.
   void ReplaceDisk(size_t node, std::string content);
   store::TestDisk& disk(size_t node) { return *nodes_[node].disk; }
+  // What its state device is asked for fails from now on.
+  void FailState(size_t node) { nodes_[node].state_fails = true; }
   // Sees the disk before each completion of its oldest operation.
   void OnDisk(size_t node, std::function<void(store::TestDisk&)> see) {
     nodes_[node].on_disk = std::move(see);
@@ -155,6 +157,8 @@ class TestCluster {
     bool cut = false;
     proto::SdsHeartbeat heartbeat;
     proto::ScanOrder scan_order;
+    bool scan_ordered = false;  // and the node has not said that it was carried out
+    bool state_fails = false;
     std::optional<proto::SdsSurvey> survey;
     std::string exit_reason;
     proto::DeviceState device_state = proto::DEVICE_ADDING;

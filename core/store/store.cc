@@ -34,6 +34,7 @@ bool Store::marked() const { return impl_->marked(); }
 DeviceId Store::device() const { return impl_->device(); }
 uint64_t Store::log_position() const { return impl_->log_position(); }
 Capacity Store::capacity() const { return impl_->capacity(); }
+uint64_t Store::extents_offset() const { return impl_->geometry().extents_offset(); }
 Counters Store::counters() const { return impl_->counters(); }
 Memory Store::memory() const { return impl_->memory(); }
 
@@ -200,6 +201,7 @@ uint32_t Store::ExtentsNeeded(SliceId slice, const wire::EntryHeader& entry) con
 }
 
 void Store::SetExtentsPromised(uint64_t extents) { impl_->SetExtentsPromised(extents); }
+uint64_t Store::extents_promised() const { return impl_->extents_promised(); }
 
 Store::RequestLookup Store::FindRequest(SliceId slice, SdcId client, Incarnation incarnation,
                                         RequestId request) const {

@@ -239,6 +239,8 @@ class Store {
   DeviceId device() const;
   uint64_t log_position() const;  // durable; never goes back while the device is what it was
   Capacity capacity() const;
+  // Where on the device the extents begin; capacity().extents_total of them follow, and no more.
+  uint64_t extents_offset() const;
   Counters counters() const;
   Memory memory() const;
 
@@ -325,6 +327,7 @@ class Store {
   // straight to extents of its own only while it leaves these, and some more; else, like a small
   // one, through the log.
   void SetExtentsPromised(uint64_t extents);
+  uint64_t extents_promised() const;
   // Extents that `entry` would newly take; what admission holds against capacity().extents_free.
   uint32_t ExtentsNeeded(SliceId slice, const wire::EntryHeader& entry) const;
 

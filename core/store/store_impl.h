@@ -66,6 +66,7 @@ class StoreImpl {
                  std::span<uint32_t> block_crc, Tag tag, Output out);
 
   void SetExtentsPromised(uint64_t extents) { extents_promised_ = extents; }
+  uint64_t extents_promised() const { return extents_promised_; }
 
   DeviceState& state() { return state_; }
   const DeviceState& state() const { return state_; }

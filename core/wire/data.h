@@ -28,8 +28,8 @@ inline constexpr uint32_t kManagementBytesMax = 16 << 20;
 // Request ids that one client may have outstanding in one slice, above its low-water mark (R10).
 inline constexpr uint32_t kRequestWindow = 1024;
 
-inline constexpr uint16_t kVersionMin = 1;
-inline constexpr uint16_t kVersionMax = 1;
+inline constexpr uint16_t kVersionMin = 2;
+inline constexpr uint16_t kVersionMax = 2;
 
 enum class PeerRole : uint8_t { kMdm = 1, kSds = 2, kSdc = 3, kAdmin = 4 };
 
@@ -451,9 +451,10 @@ struct ChangedChunk {
 };
 static_assert(sizeof(ChangedChunk) == 24);
 
-// Read repair: blocks of the primary's copy of an extent are damaged. It holds the range; the
-// in-sync replica that has everything up to `after` answers with its own content.
-struct RepairQuery {
+// What the in-sync replica has of an extent. The primary holds the range, so both copies are at
+// rest, and asks the one that has everything up to `after`: for its content, because blocks of its
+// own are damaged (read repair), or for checksums only, to compare (the scanner, S7).
+struct ExtentQuery {
   PairHeader pair;
   uint64_t number = 0;  // echoed
   VtreeId vtree;
@@ -461,43 +462,23 @@ struct RepairQuery {
   EntryId after;
   uint32_t chunk = 0;
   uint16_t extent = 0;
-  uint16_t reserved = 0;
+  uint8_t with_content = 0;  // echoed
+  uint8_t reserved = 0;
 };
-static_assert(sizeof(RepairQuery) == 88);
-struct RepairReply {  // payload when kOk: the blocks set in `present`
+static_assert(sizeof(ExtentQuery) == 88);
+struct ExtentReply {  // payload with content: the good blocks
   PairHeader pair;
   uint64_t number = 0;
   Status status{};
-  uint16_t present = 0;
-  uint16_t damaged = 0;  // blocks that are damaged here, too: not in `present`
-  uint16_t reserved = 0;
-  std::array<uint32_t, kBlocksPerExtent> block_crc{};
-};
-static_assert(sizeof(RepairReply) == 120);
-
-// The scanner (S7). The primary holds the range of an extent, so both copies are at rest, and asks
-// the in-sync replica that has everything up to `after` for the checksums of its blocks.
-struct ScanQuery {
-  PairHeader pair;
-  uint64_t number = 0;  // echoed
-  VtreeId vtree;
-  VolumeVersion version;
-  EntryId after;
-  uint32_t chunk = 0;
-  uint16_t extent = 0;
-  uint16_t reserved = 0;
-};
-static_assert(sizeof(ScanQuery) == 88);
-struct ScanReply {
-  PairHeader pair;
-  uint64_t number = 0;
-  Status status{};
-  uint16_t present = 0;  // blocks with data, damaged ones included
+  uint16_t present = 0;  // blocks with data, damaged ones included; none when not kOk
   uint16_t damaged = 0;  // of these: they do not match their checksums there
-  uint16_t reserved = 0;
-  std::array<uint32_t, kBlocksPerExtent> block_crc{};  // of those that are present and not damaged
+  uint8_t with_content = 0;
+  uint8_t reserved = 0;
+  std::array<uint32_t, kBlocksPerExtent> block_crc{};  // of the good ones
+
+  uint16_t good() const { return static_cast<uint16_t>(present & ~damaged); }
 };
-static_assert(sizeof(ScanReply) == 120);
+static_assert(sizeof(ExtentReply) == 120);
 // What the extent is to be, at a replica whose blocks are damaged or differ. Like a copy of a
 // joining: it wins over entries up to `after`. Payload: the blocks set in `present`.
 struct ScanFix {

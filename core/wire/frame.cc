@@ -21,7 +21,7 @@ template <class T>
 constexpr bool kHasBlockChecksums =
     std::is_same_v<T, WriteRequest> || std::is_same_v<T, ReadReply> ||
     std::is_same_v<T, Replicate> || std::is_same_v<T, FetchReply> ||
-    std::is_same_v<T, CopyExtent> || std::is_same_v<T, RepairReply> || std::is_same_v<T, ScanFix>;
+    std::is_same_v<T, CopyExtent> || std::is_same_v<T, ExtentReply> || std::is_same_v<T, ScanFix>;
 
 // What a receiver must know of a type before it has the body.
 struct TypeLimits {
@@ -181,24 +181,20 @@ struct Checker {
     const uint32_t count = m.status == Status::kOk ? m.chunk_count : 0;
     return CheckList(payload, uint64_t{count} * sizeof(ChunkPresence));
   }
-  const char* operator()(const RepairQuery& m) const {
+  const char* operator()(const ExtentQuery& m) const {
+    if (m.with_content > 1) return "a bad flag";
     return m.extent < kExtentsPerChunk ? nullptr : "an extent beyond the chunk";
   }
-  const char* operator()(const RepairReply& m) const {
+  const char* operator()(const ExtentReply& m) const {
     if (!Valid(m.status)) return "a bad status";
+    if (m.with_content > 1) return "a bad flag";
     if (m.status != Status::kOk && m.present != 0) return "blocks that it does not bring";
-    if ((m.present & m.damaged) != 0) return "blocks that are damaged";
-    return CheckList(payload, uint64_t(__builtin_popcount(m.present)) * kBlockBytes);
+    if ((m.damaged & ~m.present) != 0) return "damage where there is nothing";
+    const int blocks = m.with_content != 0 ? __builtin_popcount(m.good()) : 0;
+    return CheckList(payload, uint64_t(blocks) * kBlockBytes);
   }
   const char* operator()(const CopyCursor&) const { return nullptr; }
   const char* operator()(const CreditsRequest&) const { return nullptr; }
-  const char* operator()(const ScanQuery& m) const {
-    return m.extent < kExtentsPerChunk ? nullptr : "an extent beyond the chunk";
-  }
-  const char* operator()(const ScanReply& m) const {
-    if (!Valid(m.status)) return "a bad status";
-    return (m.damaged & ~m.present) == 0 ? nullptr : "damage where there is nothing";
-  }
   const char* operator()(const ScanFix& m) const {
     if (m.extent >= kExtentsPerChunk) return "an extent beyond the chunk";
     return CheckList(payload, uint64_t(__builtin_popcount(m.present)) * kBlockBytes);

@@ -110,22 +110,16 @@ struct Legalise {
     m.length_bytes = static_cast<uint32_t>(random.Range(1, 512)) * kSectorBytes;
     return m.status == Status::kOk ? m.length_bytes : 0;
   }
-  uint64_t Payload(RepairQuery& m) {
-    m.extent = static_cast<uint16_t>(random.Range(0, kExtentsPerChunk - 1));
-    return 0;
-  }
-  uint64_t Payload(RepairReply& m) {
-    if (m.status != Status::kOk) m.present = 0;
-    m.damaged = static_cast<uint16_t>(m.damaged & ~m.present);
-    return uint64_t(__builtin_popcount(m.present)) * kBlockBytes;
-  }
-  uint64_t Payload(ScanQuery& m) {
+  uint64_t Payload(ExtentQuery& m) {
     m.extent = static_cast<uint16_t>(random.Below(kExtentsPerChunk));
+    m.with_content = Upto<uint8_t>(1);
     return 0;
   }
-  uint64_t Payload(ScanReply& m) {
+  uint64_t Payload(ExtentReply& m) {
+    m.with_content = Upto<uint8_t>(1);
+    if (m.status != Status::kOk) m.present = 0;
     m.damaged = static_cast<uint16_t>(m.damaged & m.present);
-    return 0;
+    return m.with_content != 0 ? uint64_t(std::popcount(m.good())) * kBlockBytes : 0;
   }
   uint64_t Payload(ScanFix& m) {
     m.extent = static_cast<uint16_t>(random.Below(kExtentsPerChunk));
@@ -197,19 +191,39 @@ Message RandomMessage(uint16_t type, RandomStream& random, BufferPool& pool) {
   return message;
 }
 
-TEST(Frame, RefusesWhatAScanCannotSay) {
-  ScanReply reply;
-  reply.present = 0x0003;
+TEST(Frame, RefusesWhatCannotBeSaidOfAnExtent) {
+  BufferPool pool({});
+  const auto accepts = [](const Message& message) { return Decode(Encode(message)).has_value(); };
+  ExtentReply reply;
+  reply.present = 0x0013;
   reply.damaged = 0x0002;
-  EXPECT_TRUE(Decode(Encode({reply, {}})).has_value());
+  EXPECT_TRUE(accepts({reply, {}}));
+  EXPECT_FALSE(accepts({reply, pool.Allocate(2 * kBlockBytes)}));
+  reply.with_content = 1;  // and then the good blocks come with it
+  EXPECT_TRUE(accepts({reply, pool.Allocate(2 * kBlockBytes)}));
+  EXPECT_FALSE(accepts({reply, pool.Allocate(3 * kBlockBytes)}));
+  EXPECT_FALSE(accepts({reply, {}}));
+  reply.status = Status::kBusy;
+  EXPECT_FALSE(accepts({reply, pool.Allocate(2 * kBlockBytes)}));
+  reply = {};
+  reply.present = 0x0003;
   reply.damaged = 0x0004;
-  EXPECT_FALSE(Decode(Encode({reply, {}})).has_value());
-  ScanQuery query;
+  EXPECT_FALSE(accepts({reply, {}}));
+  reply = {};
+  reply.with_content = 2;
+  EXPECT_FALSE(accepts({reply, {}}));
+  ExtentQuery query;
+  query.extent = kExtentsPerChunk - 1;
+  query.with_content = 1;
+  EXPECT_TRUE(accepts({query, {}}));
+  query.with_content = 2;
+  EXPECT_FALSE(accepts({query, {}}));
+  query = {};
   query.extent = kExtentsPerChunk;
-  EXPECT_FALSE(Decode(Encode({query, {}})).has_value());
+  EXPECT_FALSE(accepts({query, {}}));
   ScanFix fix;
   fix.present = 1;  // and nothing comes with it
-  EXPECT_FALSE(Decode(Encode({fix, {}})).has_value());
+  EXPECT_FALSE(accepts({fix, {}}));
 }
 
 TEST(Frame, EveryTypeComesBackAsItWasSentWithoutACopyOfThePayload) {
@@ -261,8 +275,8 @@ TEST(Frame, HasTheBytesOfTheFormatPage) {
     hex += text;
   }
   EXPECT_EQ(hex,
-            "47 41 42 31 01 00 09 00 08 00 00 00 00 00 00 00 "
-            "00 00 00 00 00 00 00 00 8e b7 71 76 2d 97 81 52 "
+            "47 41 42 31 02 00 09 00 08 00 00 00 00 00 00 00 "
+            "00 00 00 00 00 00 00 00 8e b7 71 76 4e a6 bd 99 "
             "07 00 00 00 00 00 00 00 ");
 }
 

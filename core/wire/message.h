@@ -17,7 +17,8 @@ struct ManagementBody {
   uint64_t tag = 0;  // pairs a reply with its request; 0 for one-way messages
 };
 
-// Order is the type number on the wire: append only, never reuse.
+// Order is the type number on the wire: append only, never reuse, unless no version is spoken any
+// more in which it was another one.
 using Body =
     std::variant<std::monostate, Hello, HelloReply, ManagementBody,  // 0-3
                  WriteRequest, WriteReply, ReadRequest, ReadReply,   // 4-7
@@ -27,9 +28,9 @@ using Body =
                  EpochStartReply,                                                           // 13-18
                  CopyExtent, DropChunk, CopyRequests, JoinAck, ChangedQuery, ChangedReply,  // 19-24
                  PresenceRequest, PresenceReply,                                            // 25-26
-                 RepairQuery, RepairReply, CopyCursor,                                      // 27-29
+                 ExtentQuery, ExtentReply, CopyCursor,                                      // 27-29
                  CreditsRequest,                                                            // 30
-                 ScanQuery, ScanReply, ScanFix, ScanFixReply, ScanHint>;                    // 31-35
+                 ScanFix, ScanFixReply, ScanHint>;                                          // 31-33
 
 struct Message {
   Body body;

@@ -17,11 +17,11 @@ TEST(Message, TypeNumbersOfTheWireNeverMove) {
   EXPECT_EQ((Message{CopyExtent{}, {}}).type(), 19);
   EXPECT_EQ((Message{ChangedReply{}, {}}).type(), 24);
   EXPECT_EQ((Message{PresenceReply{}, {}}).type(), 26);
-  EXPECT_EQ((Message{RepairQuery{}, {}}).type(), 27);
+  EXPECT_EQ((Message{ExtentQuery{}, {}}).type(), 27);
   EXPECT_EQ((Message{CopyCursor{}, {}}).type(), 29);
   EXPECT_EQ((Message{CreditsRequest{}, {}}).type(), 30);
-  EXPECT_EQ((Message{ScanQuery{}, {}}).type(), 31);
-  EXPECT_EQ((Message{ScanHint{}, {}}).type(), 35);
+  EXPECT_EQ((Message{ScanFix{}, {}}).type(), 31);
+  EXPECT_EQ((Message{ScanHint{}, {}}).type(), 33);
 }
 
 TEST(Message, TypeNamesFollowTheNumbers) {
@@ -32,9 +32,10 @@ TEST(Message, TypeNamesFollowTheNumbers) {
   EXPECT_EQ(TypeName(26), "PresenceReply");
   EXPECT_EQ(TypeName(29), "CopyCursor");
   EXPECT_EQ(TypeName(30), "CreditsRequest");
-  EXPECT_EQ(TypeName(33), "ScanFix");
-  EXPECT_EQ(TypeName(35), "ScanHint");
-  EXPECT_EQ(TypeName(36), "Unknown");
+  EXPECT_EQ(TypeName(28), "ExtentReply");
+  EXPECT_EQ(TypeName(31), "ScanFix");
+  EXPECT_EQ(TypeName(33), "ScanHint");
+  EXPECT_EQ(TypeName(34), "Unknown");
   EXPECT_EQ(TypeName(65535), "Unknown");
 }
 

@@ -112,6 +112,7 @@ Cluster::Cluster(World* world, const ClusterOptions& options)
     sds.read_cache_bytes = options_.read_cache_bytes;
     sds.scan_interval = options_.scan_interval;
     sds.scan_bytes_per_second = options_.scan_bytes_per_second;
+    sds.scan_save_pause = std::chrono::seconds(2);  // so that restarts find something
     sds.device_timeout = options_.device_timeout;
     sds.entropy = next;
     // Another number for each run of each process.
