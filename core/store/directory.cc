@@ -93,7 +93,7 @@ void Directory::Splice(uint32_t number, size_t begin, size_t end) {
   if (size > old_size) leaf.resize(size);
   std::memmove(leaf.data() + begin + scratch_.size(), leaf.data() + end, old_size - end);
   leaf.resize(size);
-  std::memcpy(leaf.data() + begin, scratch_.data(), scratch_.size());
+  std::ranges::copy(scratch_, leaf.data() + begin);
 }
 
 void Directory::Put(const DirectoryKey& key, const PlacedChunk& chunk) {
