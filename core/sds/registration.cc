@@ -85,6 +85,18 @@ Registration::Registration(const Options&, BufferPool* pool)
 
 void Registration::OnStart(Context& ctx, const StartEvent& event) {
   journal_.Open(event.state_device, ctx.effects);
+  if (journal_.state() == store::Journal::State::kFailed) OnJournalFailed(ctx);
+}
+
+void Registration::OnJournalFailed(Context& ctx) {
+  if (state_ == State::kFailed) return;
+  state_ = State::kFailed;
+  std::string reason =
+      absl::StrCat("the state device failed: ", journal_.error(),
+                   ". If it stays so, put any copy of the state folder in its place; admin.md says "
+                   "how");
+  ctx.Log(Severity::kCritical, reason);
+  ctx.effects.Exit(std::move(reason));
 }
 
 void Registration::OnStateDiskDone(Context& ctx, const DiskDoneEvent& event) {
@@ -92,10 +104,7 @@ void Registration::OnStateDiskDone(Context& ctx, const DiskDoneEvent& event) {
   const store::Journal::Progress progress = journal_.OnDiskDone(event, ctx.effects, &handled);
   if (!handled) return;
   if (journal_.state() == store::Journal::State::kFailed) {
-    if (state_ == State::kFailed) return;
-    state_ = State::kFailed;
-    ctx.Log(Severity::kCritical, absl::StrCat("the state device failed: ", journal_.error()));
-    ctx.effects.Exit(absl::StrCat("the state device failed: ", journal_.error()));
+    OnJournalFailed(ctx);
     return;
   }
   if (progress.opened) OnOpened(ctx);

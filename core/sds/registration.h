@@ -79,6 +79,7 @@ class Registration {
   void CheckInvariants() const { link_.CheckInvariants(); }
 
  private:
+  void OnJournalFailed(Context& ctx);
   void OnOpened(Context& ctx);
   void Save(Context& ctx);
   void Register(Context& ctx);
