@@ -35,8 +35,8 @@ uint64_t RecordBytes(const std::vector<std::byte>& record) { return 4 + record.s
 
 // At most one batch and one seal are on their way at a time.
 //
-//   kClosed -> kFlushing -> kReadingSeals -+-> kReadingAreas -> kMending --+-> kOpen
-//                                          +-> kReadingAll -> kFormatting -+
+//   kClosed -> kFlushing -> kReadingSeals -+-> kReadingAreas -> kMending -+-------------+-> kOpen
+//                                          +-> kReadingAll --------------+-> kSealing --+
 class JournalImpl {
  public:
   explicit JournalImpl(const Journal::Options& options)
@@ -67,7 +67,7 @@ class JournalImpl {
     kReadingAll,
     kReadingAreas,
     kMending,  // headers of torn batches are erased, an unproven batch is written again
-    kFormatting,
+    kSealing,  // a new journal, or what was written again
     kOpen,
     kFailed,
   };
@@ -161,7 +161,7 @@ Journal::State JournalImpl::state() const {
     case Phase::kReadingAll:
     case Phase::kReadingAreas:
     case Phase::kMending:
-    case Phase::kFormatting:
+    case Phase::kSealing:
       return Journal::State::kOpening;
     case Phase::kOpen:
       return Journal::State::kOpen;
@@ -259,7 +259,7 @@ void JournalImpl::OnReadDone(Effects& effects, Journal::Progress& progress) {
     case Phase::kClosed:
     case Phase::kFlushing:
     case Phase::kMending:
-    case Phase::kFormatting:
+    case Phase::kSealing:
     case Phase::kOpen:
     case Phase::kFailed:
       break;
@@ -293,7 +293,7 @@ void JournalImpl::Format(Effects& effects) {
          std::to_string(device_bytes_) + " bytes");
     return;
   }
-  phase_ = Phase::kFormatting;
+  phase_ = Phase::kSealing;
   WriteSeal(effects);
 }
 
@@ -338,12 +338,18 @@ void JournalImpl::MendNext(Effects& effects, Journal::Progress& progress) {
     recovered_.to_erase.pop_back();
     return;
   }
-  if (mended_bytes_ == unproven_.size()) {
-    unproven_ = {};
+  if (unproven_.empty()) {
     BecomeOpen(effects, progress);
     return;
   }
-  // The same bytes in the same place: one that is torn is no worse than before.
+  if (mended_bytes_ == unproven_.size()) {
+    // Proven before anybody hears of it: it is not written a third time, which could tear it.
+    unproven_ = {};
+    phase_ = Phase::kSealing;
+    WriteSeal(effects);
+    return;
+  }
+  // The same bytes in the same place. If that tears it, nobody has heard of it.
   Slice part = Allocate(std::min<uint64_t>(unproven_.size() - mended_bytes_, kTransferBytesMax));
   std::memcpy(part.mutable_span().data(), unproven_.data() + mended_bytes_, part.size());
   opening_tag_ = NewTag();
@@ -498,7 +504,7 @@ Journal::Progress JournalImpl::OnDiskDone(const DiskDoneEvent& event, Effects& e
   *handled = mine;
   Journal::Progress progress;
   if (mine && phase_ != Phase::kFailed) {
-    const bool opening = phase_ != Phase::kOpen && phase_ != Phase::kFormatting;
+    const bool opening = phase_ != Phase::kOpen && phase_ != Phase::kSealing;
     const bool is_seal = seal_in_flight_ && event.tag == seal_tag_;
     CHECK(opening ? event.tag == opening_tag_ : is_seal || batch_.has_value())
         << "tag " << event.tag;
@@ -513,7 +519,7 @@ Journal::Progress JournalImpl::OnDiskDone(const DiskDoneEvent& event, Effects& e
     } else if (is_seal) {
       seal_in_flight_ = false;
       proven_sequence_ = std::max(proven_sequence_, seal_.durable_sequence);
-      if (phase_ == Phase::kFormatting) {
+      if (phase_ == Phase::kSealing) {
         BecomeOpen(effects, progress);
       } else {
         Pump(effects);

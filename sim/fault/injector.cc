@@ -81,6 +81,10 @@ Duration Mean(Fault fault, Choices& choices, Stream stream) {
     case Fault::kRolledBack:  // the first time only an image is taken
     case Fault::kLogPhantom:
     case Fault::kLogMiswrite:
+    case Fault::kStateRot:
+    case Fault::kStateLatent:
+    case Fault::kStatePhantom:
+    case Fault::kStateFlushError:
       return seconds(choices.Range(stream, Site::kRate, 4, 15));
     default:
       return seconds(choices.Range(stream, Site::kRate, 10, 60));

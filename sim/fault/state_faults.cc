@@ -43,7 +43,7 @@ void FaultInjector::HappenToState(Fault fault, Stream stream) {
       break;
     case Fault::kStatePhantom:
       disk.LieOnce({.kind = fault,
-                    .skip = static_cast<uint32_t>(choices.Below(stream, Site::kFaultWhat, 3)),
+                    .skip = static_cast<uint32_t>(choices.Below(stream, Site::kFaultWhat, 2)),
                     .then = [this, victim, stream] { CrashSoon(victim, stream); }});
       break;
     case Fault::kStateFlushError:

@@ -98,13 +98,13 @@ void LieAboutTheLastCommand(Stage& stage) {
   const NodeIndex b = stage.Secondary();
   world.Kill(a);
   stage.WaitFor("the other copy takes over", seconds(10), [&] { return stage.Primary() == b; });
-  stage.Sleep(milliseconds(500));
   auto lied = std::make_shared<bool>(false);
-  state.LieOnce({.kind = Fault::kStatePhantom, .then = [&world, &state, lied] {
-                   *lied = true;
-                   // What would prove it is long in coming.
-                   state.SlowDown(world.now() + Duration(seconds(60)).count(), seconds(10));
-                 }});
+  state.LieOnce(
+      {.kind = Fault::kStatePhantom, .from_bytes = kSealBytes, .then = [&world, &state, lied] {
+         *lied = true;
+         // What would prove it is long in coming.
+         state.SlowDown(world.now() + Duration(seconds(60)).count(), seconds(10));
+       }});
   auto done = std::make_shared<bool>(false);
   stage.workload().Write(0, 0, 0, 4096, [done](int error, const Slice&) { *done = error == 0; });
   stage.WaitFor("the manager is lied to", seconds(10), [lied] { return *lied; });
@@ -190,7 +190,7 @@ void ServerStateNotKept(Stage& stage) {
   World& world = stage.world();
   const NodeIndex a = stage.Primary();
   WriteEveryChunk(stage);
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 6; ++i) {
     world.Kill(a);
     StateOf(stage, a).trouble().unkept_writes = 1;
     world.Start(a);
@@ -199,6 +199,8 @@ void ServerStateNotKept(Stage& stage) {
     stage.WaitMirrored();
     world.PowerCut(a);
     world.Start(a);
+    stage.Sleep(milliseconds(500));
+    stage.Expect(world.Running(a), "the next one goes on");
     stage.WaitMirrored();
   }
   stage.ReadEverything();
