@@ -45,12 +45,12 @@ void MdmRole::Step(const Now& now, const Event& event, Effects& effects) {
     CHECK(phase_ == Phase::kStarting);
     phase_ = Phase::kRecovering;
     journal_.Open(start->state_device, effects);
-    if (journal_.state() == store::Journal::State::kFailed) Fail(journal_.error(), effects);
+    if (journal_.state() == store::Journal::State::kFailed) FailForJournal(effects);
   } else if (const auto* done = std::get_if<DiskDoneEvent>(&event)) {
     bool handled = false;
     const store::Journal::Progress progress = journal_.OnDiskDone(*done, effects, &handled);
     if (journal_.state() == store::Journal::State::kFailed) {
-      Fail(journal_.error(), effects);
+      FailForJournal(effects);
     } else if (progress.opened) {
       Recover(now, effects);
     }
@@ -91,6 +91,13 @@ void MdmRole::Fail(std::string reason, Effects& effects) {
   phase_ = Phase::kStopped;
   effects.Log(Severity::kCritical, reason);
   effects.Exit(std::move(reason));
+}
+
+void MdmRole::FailForJournal(Effects& effects) {
+  Fail(absl::StrCat(journal_.error(),
+                    ". If it stays so, put the newest copy of the state folder in its place; "
+                    "admin.md says how"),
+       effects);
 }
 
 void MdmRole::Recover(const Now& now, Effects& effects) {

@@ -100,6 +100,7 @@ class MdmRole final : public Role {
   // R23: the generation was raised; only who asked for it stays connected.
   void BeginAnew(const Now& now, ConnId keep, Effects& effects);
   void Fail(std::string reason, Effects& effects);
+  void FailForJournal(Effects& effects);
   void Propose(const Now& now, proto::Command command, Origin origin, Effects& effects);
   void Commit(const Now& now, Effects& effects);
   void OnApplied(const Now& now, const proto::Command& command, const Changes& changes,

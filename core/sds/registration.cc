@@ -102,6 +102,7 @@ Registration::Registration(const Options&, BufferPool* pool)
 
 void Registration::OnStart(Context& ctx, const StartEvent& event) {
   journal_.Open(event.state_device, ctx.effects);
+  if (journal_.state() == store::Journal::State::kFailed) OnStateDeviceFailed(ctx);
 }
 
 void Registration::OnStateDiskDone(Context& ctx, const DiskDoneEvent& event) {
@@ -123,7 +124,10 @@ void Registration::OnStateDiskDone(Context& ctx, const DiskDoneEvent& event) {
 
 void Registration::OnStateDeviceFailed(Context& ctx) {
   if (state_ == State::kFailed) return;
-  const std::string why = absl::StrCat("the state device failed: ", journal_.error());
+  const std::string why =
+      absl::StrCat("the state device failed: ", journal_.error(),
+                   ". If it stays so, put any copy of the state folder in its place; admin.md says "
+                   "how");
   if (!std::exchange(state_device_failed_, true)) ctx.Log(Severity::kCritical, why);
   // This run needs it for nothing else then, and the next one does not begin: that nobody knows how
   // far scans are is no reason to end.

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/base/bug.h"
 #include "core/base/bytes.h"
 #include "core/base/check.h"
 #include "core/base/checksum.h"
@@ -30,16 +31,12 @@ constexpr uint64_t kTagCount = uint64_t{1} << 32;
 
 uint64_t RecordBytes(const std::vector<std::byte>& record) { return 4 + record.size(); }
 
-bool IsZero(std::span<const std::byte> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
-}
-
 }  // namespace
 
 // At most one batch and one seal are on their way at a time.
 //
-//   kClosed -> kFlushing -> kReadingSeals -+-> kReadingAreas -> kErasing --+-> kOpen
-//                                          +-> kReadingAll -> kFormatting -+
+//   kClosed -> kFlushing -> kReadingSeals -+-> kReadingAreas -> kMending -+-------------+-> kOpen
+//                                          +-> kReadingAll --------------+-> kSealing --+
 class JournalImpl {
  public:
   explicit JournalImpl(const Journal::Options& options)
@@ -58,7 +55,9 @@ class JournalImpl {
 
   const std::string& error() const { return error_; }
   journal::Recovered& recovered() { return recovered_; }
-  uint64_t durable_sequence() const { return durable_sequence_; }
+  uint64_t durable_sequence() const {
+    return PLANTED_BUG("S1-journal-not-proven") ? durable_sequence_ : proven_sequence_;
+  }
 
  private:
   enum class Phase : uint8_t {
@@ -67,8 +66,8 @@ class JournalImpl {
     kReadingSeals,
     kReadingAll,
     kReadingAreas,
-    kErasing,  // headers of torn batches, if any
-    kFormatting,
+    kMending,  // headers of torn batches are erased, an unproven batch is written again
+    kSealing,  // a new journal, or what was written again
     kOpen,
     kFailed,
   };
@@ -83,6 +82,7 @@ class JournalImpl {
   // On its way to the device.
   struct Batch {
     uint64_t last_sequence = 0;
+    uint64_t proves = 0;      // its header: this record and all before it were durable
     uint64_t parts_left = 0;  // transfers not done yet
     bool has_snapshot = false;
   };
@@ -95,6 +95,7 @@ class JournalImpl {
   DiskTag NewTag() { return options_.disk_tag_base + tag_count_++ % kTagCount; }
   Slice Allocate(uint64_t size);
   void Fail(std::string reason);
+  void FailFor(DiskStatus status);
 
   void Read(Phase phase, uint64_t begin, uint64_t end, Effects& effects);
   void ReadNext(Effects& effects);
@@ -103,7 +104,7 @@ class JournalImpl {
   void Format(Effects& effects);
   void OnAreasRead(Effects& effects, Journal::Progress& progress);
   bool SetGeometry(uint64_t area_bytes);
-  void EraseNext(Effects& effects, Journal::Progress& progress);
+  void MendNext(Effects& effects, Journal::Progress& progress);
   void BecomeOpen(Effects& effects, Journal::Progress& progress);
 
   // Starts what can start: a snapshot, a batch of records that wait, a seal.
@@ -127,6 +128,8 @@ class JournalImpl {
   uint64_t read_position_ = 0;
   uint64_t read_end_ = 0;
   journal::Recovered recovered_;
+  std::vector<std::byte> unproven_;  // the last batch, to be written again
+  uint64_t mended_bytes_ = 0;        // of it
 
   // Where the next batch goes.
   uint64_t generation_ = 0;  // of the snapshot written last, durable or not; 0: none
@@ -142,6 +145,7 @@ class JournalImpl {
 
   uint64_t durable_sequence_ = 0;
   uint64_t durable_generation_ = 0;
+  uint64_t proven_sequence_ = 0;  // durable, and so is a proof of it elsewhere
 
   journal::Seal seal_;  // the newest one written or on its way
   bool seal_in_flight_ = false;
@@ -156,8 +160,8 @@ Journal::State JournalImpl::state() const {
     case Phase::kReadingSeals:
     case Phase::kReadingAll:
     case Phase::kReadingAreas:
-    case Phase::kErasing:
-    case Phase::kFormatting:
+    case Phase::kMending:
+    case Phase::kSealing:
       return Journal::State::kOpening;
     case Phase::kOpen:
       return Journal::State::kOpen;
@@ -173,6 +177,12 @@ Slice JournalImpl::Allocate(uint64_t size) {
   if (slice.empty()) slice = reserve_.Allocate(static_cast<uint32_t>(size));
   CHECK_EQ(slice.size(), size);
   return slice;
+}
+
+void JournalImpl::FailFor(DiskStatus status) {
+  if (status == DiskStatus::kDeviceGone) return Fail("it is gone");
+  if (phase_ == Phase::kFlushing) return Fail("its cache cannot be flushed");
+  Fail(phase_ < Phase::kMending ? "it cannot be read" : "a write failed; what it left is unknown");
 }
 
 void JournalImpl::Fail(std::string reason) {
@@ -221,7 +231,7 @@ void JournalImpl::OnReadDone(Effects& effects, Journal::Progress& progress) {
   if (phase_ == Phase::kReadingAll) {
     // The very first seal, in the first block, may be torn.
     const size_t skip = read_position_ == 0 ? kBlock : 0;
-    if (!IsZero(bytes.subspan(skip))) {
+    if (!journal::IsZero(bytes.subspan(skip))) {
       Fail(
           "its content is no journal of this program, or both seals of one are damaged; "
           "nothing was changed. A new state device consists of zeroes");
@@ -248,8 +258,8 @@ void JournalImpl::OnReadDone(Effects& effects, Journal::Progress& progress) {
       return;
     case Phase::kClosed:
     case Phase::kFlushing:
-    case Phase::kErasing:
-    case Phase::kFormatting:
+    case Phase::kMending:
+    case Phase::kSealing:
     case Phase::kOpen:
     case Phase::kFailed:
       break;
@@ -283,7 +293,7 @@ void JournalImpl::Format(Effects& effects) {
          std::to_string(device_bytes_) + " bytes");
     return;
   }
-  phase_ = Phase::kFormatting;
+  phase_ = Phase::kSealing;
   WriteSeal(effects);
 }
 
@@ -302,28 +312,51 @@ void JournalImpl::OnAreasRead(Effects& effects, Journal::Progress& progress) {
     Fail(recovered.error().message);
     return;
   }
-  content_ = {};
   recovered_ = std::move(*recovered);
+  if (recovered_.unproven_offset < recovered_.append_offset) {
+    const auto area = areas.subspan((recovered_.generation - 1) % 2 * area_bytes_);
+    const auto batch = area.first(recovered_.append_offset).subspan(recovered_.unproven_offset);
+    unproven_.assign(batch.begin(), batch.end());
+  }
+  content_ = {};
   generation_ = durable_generation_ = recovered_.generation;
   append_offset_ = recovered_.append_offset;
   snapshot_end_ = generation_ == 0 ? 0 : BatchBytes(recovered_.snapshot.size());
   last_crc_ = recovered_.last_crc;
   first_waiting_ = recovered_.last_sequence + 1;
-  durable_sequence_ = recovered_.last_sequence;
-  phase_ = Phase::kErasing;
-  EraseNext(effects, progress);
+  durable_sequence_ = proven_sequence_ = recovered_.last_sequence;
+  phase_ = Phase::kMending;
+  MendNext(effects, progress);
 }
 
-void JournalImpl::EraseNext(Effects& effects, Journal::Progress& progress) {
-  if (recovered_.torn_headers.empty()) {
+void JournalImpl::MendNext(Effects& effects, Journal::Progress& progress) {
+  if (!recovered_.to_erase.empty()) {
+    const Slice zeroes = BufferPool::Zeroes(kBlock);
+    opening_tag_ = NewTag();
+    effects.DurableWrite(options_.device, recovered_.to_erase.back(), std::span(&zeroes, 1),
+                         opening_tag_);
+    recovered_.to_erase.pop_back();
+    return;
+  }
+  if (unproven_.empty()) {
     BecomeOpen(effects, progress);
     return;
   }
-  const Slice zeroes = BufferPool::Zeroes(kBlock);
+  if (mended_bytes_ == unproven_.size()) {
+    // Proven before anybody hears of it: it is not written a third time, which could tear it.
+    unproven_ = {};
+    phase_ = Phase::kSealing;
+    WriteSeal(effects);
+    return;
+  }
+  // The same bytes in the same place. If that tears it, nobody has heard of it.
+  Slice part = Allocate(std::min<uint64_t>(unproven_.size() - mended_bytes_, kTransferBytesMax));
+  std::memcpy(part.mutable_span().data(), unproven_.data() + mended_bytes_, part.size());
   opening_tag_ = NewTag();
-  effects.DurableWrite(options_.device, recovered_.torn_headers.back(), std::span(&zeroes, 1),
-                       opening_tag_);
-  recovered_.torn_headers.pop_back();
+  effects.DurableWrite(options_.device,
+                       AreaBegin(generation_) + recovered_.unproven_offset + mended_bytes_,
+                       std::span(&part, 1), opening_tag_);
+  mended_bytes_ += part.size();
 }
 
 void JournalImpl::BecomeOpen(Effects& effects, Journal::Progress& progress) {
@@ -425,6 +458,7 @@ void JournalImpl::WriteBatch(Effects& effects) {
   append_offset_ = offset + bytes.size();
   if (begins_area) snapshot_end_ = BatchBytes(snapshot.size());
   batch_ = Batch{.last_sequence = first_sequence + record_count - 1,
+                 .proves = begins_area ? 0 : header.durable_sequence,
                  .parts_left = 0,
                  .has_snapshot = snapshot_.has_value()};
   snapshot_.reset();
@@ -442,6 +476,7 @@ void JournalImpl::OnBatchDurable(Effects& effects, Journal::Progress& progress) 
   CHECK_GE(batch_->last_sequence, durable_sequence_);
   durable_sequence_ = batch_->last_sequence;
   durable_generation_ = generation_;
+  proven_sequence_ = std::max(proven_sequence_, batch_->proves);
   progress.snapshot_durable = batch_->has_snapshot;
   batch_.reset();
   Pump(effects);
@@ -469,24 +504,22 @@ Journal::Progress JournalImpl::OnDiskDone(const DiskDoneEvent& event, Effects& e
   *handled = mine;
   Journal::Progress progress;
   if (mine && phase_ != Phase::kFailed) {
-    const bool opening = phase_ != Phase::kOpen && phase_ != Phase::kFormatting;
+    const bool opening = phase_ != Phase::kOpen && phase_ != Phase::kSealing;
     const bool is_seal = seal_in_flight_ && event.tag == seal_tag_;
     CHECK(opening ? event.tag == opening_tag_ : is_seal || batch_.has_value())
         << "tag " << event.tag;
     if (event.status != DiskStatus::kOk) {
-      const bool gone = event.status == DiskStatus::kDeviceGone;
-      Fail(gone ? "it is gone"
-                : (phase_ < Phase::kErasing ? "it cannot be read"
-                                            : "a write failed; what it left is unknown"));
+      FailFor(event.status);
     } else if (phase_ == Phase::kFlushing) {
       Read(Phase::kReadingSeals, 0, kAreasBegin, effects);
-    } else if (phase_ == Phase::kErasing) {
-      EraseNext(effects, progress);
+    } else if (phase_ == Phase::kMending) {
+      MendNext(effects, progress);
     } else if (opening) {
       OnReadDone(effects, progress);
     } else if (is_seal) {
       seal_in_flight_ = false;
-      if (phase_ == Phase::kFormatting) {
+      proven_sequence_ = std::max(proven_sequence_, seal_.durable_sequence);
+      if (phase_ == Phase::kSealing) {
         BecomeOpen(effects, progress);
       } else {
         Pump(effects);
@@ -495,7 +528,7 @@ Journal::Progress JournalImpl::OnDiskDone(const DiskDoneEvent& event, Effects& e
       OnBatchDurable(effects, progress);
     }
   }
-  progress.durable_sequence = durable_sequence_;
+  progress.durable_sequence = durable_sequence();
   return progress;
 }
 
@@ -512,6 +545,7 @@ uint64_t JournalImpl::StateHash() const {
   add(batch_ ? batch_->parts_left : 0);
   add(durable_generation_);
   add(durable_sequence_);
+  add(proven_sequence_);
   add(seal_.number);
   add(seal_in_flight_ ? 1 : 0);
   add(read_position_);

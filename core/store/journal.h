@@ -5,6 +5,10 @@
 // snapshot is whole, and its longest unbroken run of records; each record names its predecessor's
 // checksum, and says up to where the journal was durable when it was written, so a torn tail and
 // rot are told apart (store.md S1, S2; docs/journal.md shows the bytes).
+//
+// What the owner is told to be durable stands in two places: the record, and the proof that it was
+// there (a seal, or the batch behind it). So one block that is lost, whether it rots or its write
+// was a lie, never makes a journal that is a little older than what was acted upon: it is refused.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +38,7 @@ class Journal {
 
   struct Progress {
     bool opened = false;            // this event finished Open; snapshot() and records() are set
-    uint64_t durable_sequence = 0;  // every Append up to this number is durable
+    uint64_t durable_sequence = 0;  // every Append up to this number is durable, and proven
     bool snapshot_durable = false;
   };
 

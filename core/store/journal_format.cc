@@ -55,6 +55,7 @@ uint32_t Close(std::span<std::byte> header, uint64_t magic) {
 // One area's unbroken run.
 struct Run {
   bool snapshot_whole = false;
+  uint64_t last_offset = 0;  // of its last batch
   Recovered content;
 };
 
@@ -120,6 +121,7 @@ Result<Run> ReadRun(const Area& area) {
     if (!Take(area, offset, **batch, content)) break;
     content.generation = header.generation;
     run.snapshot_whole = true;
+    run.last_offset = offset;
   }
   return run;
 }
@@ -148,6 +150,10 @@ Result<Proof> ProofBehind(const Area& area, uint64_t offset) {
 }
 
 }  // namespace
+
+bool IsZero(std::span<const std::byte> bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+}
 
 void EncodeSeal(const Seal& seal, std::span<std::byte> to) {
   std::fill_n(to.begin(), kHeaderBytes, std::byte{0});
@@ -223,6 +229,7 @@ Result<Recovered> Recover(const Seal& seal, std::span<const std::byte> area0,
   const std::array<Area, 2> areas = {Area{area0, kAreasBegin, 0},
                                      Area{area1, kAreasBegin + area0.size(), 1}};
   Recovered newest;
+  uint64_t last_offset = 0;
   Proof proof = {seal.generation, seal.durable_sequence};
   for (const Area& area : areas) {
     Result<Run> run = ReadRun(area);
@@ -233,6 +240,7 @@ Result<Recovered> Recover(const Seal& seal, std::span<const std::byte> area0,
     proof = std::max(proof, *behind);
     if (run->snapshot_whole && run->content.generation > newest.generation) {
       newest = std::move(run->content);
+      last_offset = run->last_offset;
     }
   }
   for (const Area& area : areas) {
@@ -241,16 +249,20 @@ Result<Recovered> Recover(const Seal& seal, std::span<const std::byte> area0,
     if (offset + kBlock > area.bytes.size()) continue;
     const Result<std::optional<DecodedHeader>> torn = HeaderAt(area, offset);
     if (!torn) return tl::unexpected(torn.error());
-    if (*torn && (*torn)->header.generation >= newest.generation) {
-      newest.torn_headers.push_back(area.begin + offset);
+    const std::span<const std::byte> block = area.bytes.subspan(offset, kBlock);
+    const bool is_news = *torn ? (*torn)->header.generation >= newest.generation : !IsZero(block);
+    if (is_news) {
+      newest.to_erase.push_back(area.begin + offset);
     }
   }
-  if (Proof{newest.generation, newest.last_sequence} < proof) {
+  const Proof held = {newest.generation, newest.last_sequence};
+  if (held < proof) {
     return Err(ErrorCode::kCorrupt,
                "journal damaged: generation %" PRIu64 " with records up to %" PRIu64
                " was durable, only generation %" PRIu64 " with records up to %" PRIu64 " is whole",
                proof.generation, proof.sequence, newest.generation, newest.last_sequence);
   }
+  newest.unproven_offset = held > proof ? last_offset : newest.append_offset;
   return newest;
 }
 

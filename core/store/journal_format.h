@@ -41,6 +41,8 @@ constexpr uint64_t BatchBytes(uint64_t body_bytes) {
   return (kHeaderBytes + body_bytes + kBlock - 1) / kBlock * kBlock;
 }
 
+bool IsZero(std::span<const std::byte> bytes);
+
 // Fill the first kHeaderBytes of `to`. EncodeBatchHeader returns the header CRC.
 void EncodeSeal(const Seal& seal, std::span<std::byte> to);
 uint32_t EncodeBatchHeader(const BatchHeader& header, std::span<std::byte> to);
@@ -62,10 +64,14 @@ struct Recovered {
   uint64_t append_offset = 0;  // within the area, behind the last batch
   std::vector<std::byte> snapshot;
   std::vector<std::vector<std::byte>> records;
-  // Blocks (on the device) with a header whose batch was torn. They must be erased, durably, before
-  // anything is written: a later batch of like content that is torn in turn could complete this
-  // one.
-  std::vector<uint64_t> torn_headers;
+  // Blocks (on the device) where a batch begins that was given up, or could: with a header whose
+  // batch was torn, or with what is no header. They must be erased, durably, before anything is
+  // written: a later batch of like content that is torn in turn could complete this one, and what
+  // was only read wrong may read well the next time.
+  std::vector<uint64_t> to_erase;
+  // Within the area: where the last batch begins if nothing proves that it was durable; else
+  // `append_offset`. It may be in a cache that lost it when a write failed, so it is written again.
+  uint64_t unproven_offset = 0;
 };
 
 // The seal that counts, given both seal blocks; nothing when neither is whole.

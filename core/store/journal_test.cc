@@ -64,6 +64,14 @@ class Rig {
     while (disk.pending() > 0) Complete(0);
   }
 
+  // A write that says it was done, and was not.
+  void CompleteNot(size_t index) {
+    const uint64_t at = disk.pending_offset(index);
+    const std::vector<std::byte> before = disk.Content(at, disk.pending_length(index));
+    Complete(index);
+    disk.Overwrite(at, before);
+  }
+
   uint64_t Append(std::string_view record) {
     const uint64_t sequence = journal->Append(AsBytes(record), effects);
     Submit();
@@ -129,10 +137,110 @@ TEST(Journal, OneWriteCarriesAllThatWaits) {
   for (int i = 0; i < 100; ++i) rig.Append("waits");
   EXPECT_EQ(rig.disk.pending(), 1u);
   rig.Complete(0);
-  EXPECT_EQ(rig.journal->durable_sequence(), 1u);
   ASSERT_EQ(rig.disk.pending(), 2u);  // the batch, and the seal of the new generation
   rig.CompleteAll();
   EXPECT_EQ(rig.journal->durable_sequence(), 101u);
+}
+
+TEST(Journal, ARecordCountsWhenAProofOfItIsDurable) {
+  Rig rig;
+  rig.CompleteAll();
+  rig.Append("one");
+  rig.Append("two");
+  rig.Complete(0);
+  EXPECT_EQ(rig.journal->durable_sequence(), 0u);
+  ASSERT_EQ(rig.disk.pending(), 2u);  // the second batch, and a seal
+  rig.Complete(0);
+  EXPECT_EQ(rig.journal->durable_sequence(), 1u) << "the second batch proves the first";
+  rig.Complete(0);
+  EXPECT_EQ(rig.journal->durable_sequence(), 1u) << "the seal was on its way before";
+  ASSERT_EQ(rig.disk.pending(), 1u);
+  rig.Complete(0);
+  EXPECT_EQ(rig.journal->durable_sequence(), 2u);
+}
+
+TEST(Journal, ALieAboutTheLastRecordIsNoticed) {
+  Rig rig;
+  rig.CompleteAll();
+  rig.Append("first");
+  rig.CompleteAll();
+  rig.Append("second");
+  rig.CompleteNot(0);
+  EXPECT_EQ(rig.journal->durable_sequence(), 1u);
+  const TestDisk without_seal = rig.disk;
+  rig.CompleteAll();
+  EXPECT_EQ(rig.journal->durable_sequence(), 2u);
+  rig.Restart();
+  rig.CompleteAll();
+  EXPECT_EQ(rig.journal->state(), Journal::State::kFailed);
+  EXPECT_NE(rig.journal->error().find("damaged"), std::string::npos);
+  // A crash in between: nobody was told.
+  rig.disk = without_seal;
+  while (rig.disk.pending() > 0) rig.disk.Complete(0, DiskStatus::kIoError);
+  rig.Restart();
+  rig.CompleteAll();
+  EXPECT_EQ(rig.journal->state(), Journal::State::kOpen);
+  EXPECT_EQ(rig.Records(), std::vector<std::string>{"first"});
+}
+
+TEST(Journal, ALieAboutTheProofIsHarmless) {
+  Rig rig;
+  rig.CompleteAll();
+  rig.Append("first");
+  rig.CompleteAll();
+  rig.Append("second");
+  rig.Complete(0);
+  rig.CompleteNot(0);
+  EXPECT_EQ(rig.journal->durable_sequence(), 2u);
+  rig.Restart();
+  rig.CompleteAll();
+  EXPECT_EQ(rig.journal->state(), Journal::State::kOpen) << rig.journal->error();
+  EXPECT_EQ(rig.Records().size(), 2u);
+}
+
+// An earlier process was told that its write failed; the bytes are in a cache that no flush empties
+// any more.
+TEST(Journal, ABatchThatNothingProvesIsWrittenAgain) {
+  Rig rig;
+  rig.CompleteAll();
+  rig.Append("first");
+  rig.CompleteAll();
+  rig.Append("second");
+  rig.Complete(0);
+  rig.disk.Complete(0, DiskStatus::kIoError);  // the seal
+  rig.Restart();
+  for (int i = 0; i < 3; ++i) rig.Complete(0);  // flush, seals, areas
+  EXPECT_FALSE(rig.opened);
+  ASSERT_EQ(rig.disk.pending(), 1u);
+  EXPECT_EQ(rig.disk.pending_op(0), DiskOp::kDurableWrite);
+  EXPECT_EQ(rig.disk.pending_offset(0), kAreasBegin + kBlock);
+  const std::vector<std::byte> before = rig.disk.Content(0, kSmallDevice);
+  rig.Complete(0);
+  EXPECT_EQ(rig.disk.Content(0, kSmallDevice), before) << "with the same bytes";
+  EXPECT_FALSE(rig.opened) << "nor does it count before it is proven";
+  ASSERT_EQ(rig.disk.pending(), 1u);
+  rig.Complete(0);
+  EXPECT_TRUE(rig.opened);
+  rig.CompleteAll();
+  EXPECT_EQ(rig.Records().size(), 2u);
+  const uint64_t writes = rig.disk.writes();
+  rig.Restart();
+  rig.CompleteAll();
+  EXPECT_EQ(rig.disk.writes(), writes) << "there is a seal now";
+}
+
+TEST(Journal, ASnapshotThatNothingProvesIsWrittenAgain) {
+  Rig rig(kAreasBegin + (uint64_t{6} << 20));
+  rig.CompleteAll();
+  rig.WriteSnapshot(std::string(2'500'000, 's'));
+  for (int i = 0; i < 3; ++i) rig.Complete(0);
+  ASSERT_EQ(rig.disk.pending(), 1u);
+  rig.disk.Complete(0, DiskStatus::kIoError);  // the seal
+  const uint64_t writes = rig.disk.writes();
+  rig.Restart();
+  while (!rig.opened) rig.Complete(0);
+  EXPECT_EQ(rig.disk.writes(), writes + 4);  // and a seal
+  EXPECT_TRUE(AsText(rig.journal->snapshot()) == std::string(2'500'000, 's'));
 }
 
 TEST(Journal, ASnapshotReplacesTheRecordsAndWhatWaited) {
@@ -385,17 +493,27 @@ class Machine {
     return rig_.journal->state() == Journal::State::kOpen;
   }
 
+  // Some steps, in which one write is a lie, then a crash. Whether there was a write.
+  bool LieThenCrash() {
+    lie_next_ = true;
+    for (uint64_t left = random_.Below(40); left > 0; --left) Step(/*may_crash=*/false);
+    const bool lied = !lie_next_;
+    lie_next_ = false;
+    Crash(random_.Chance(1, 2));
+    return lied;
+  }
+
   Rig& rig() { return rig_; }
   RandomStream& draws() { return random_; }
   int recoveries() const { return recoveries_; }
 
  private:
-  void Step() {
+  void Step(bool may_crash = true) {
     const bool open = rig_.journal->state() == Journal::State::kOpen;
     RC_ASSERT(rig_.journal->state() != Journal::State::kFailed);
     const uint64_t choice = random_.Below(100);
     if (choice < 4) {
-      Crash(choice < 2);
+      if (may_crash) Crash(choice < 2);
     } else if (choice < 40 && open) {
       Append();
     } else if (open && (rig_.journal->needs_snapshot() ? choice < 60 : choice < 43)) {
@@ -406,7 +524,13 @@ class Machine {
   }
 
   void CompleteOne() {
-    rig_.Complete(random_.Below(rig_.disk.pending()));
+    const size_t index = random_.Below(rig_.disk.pending());
+    if (lie_next_ && rig_.disk.pending_op(index) == DiskOp::kDurableWrite) {
+      lie_next_ = false;
+      rig_.CompleteNot(index);
+    } else {
+      rig_.Complete(index);
+    }
     if (rig_.journal->state() != Journal::State::kOpen) return;
     if (!verified_) Verify();
     const uint64_t durable = rig_.journal->durable_sequence();
@@ -463,6 +587,7 @@ class Machine {
   std::vector<std::string> appended_;
   uint64_t reported_ = 0;
   bool verified_ = false;
+  bool lie_next_ = false;
   int recoveries_ = 0;
 };
 
@@ -478,6 +603,22 @@ TEST(JournalProperty, EverythingReportedDurableSurvivesEveryCrashAndNothingIsInv
     }
   }));
   EXPECT_GT(recoveries, 5'000);
+}
+
+TEST(JournalProperty, OneLieAboutAWriteIsNoticedOrHarmless) {
+  int noticed = 0;
+  int harmless = 0;
+  EXPECT_TRUE(rc::check([&](uint64_t seed) {
+    for (uint64_t i = 0; i < 20; ++i) {
+      Machine machine(Draw(seed, 0, 0, i), i % 2 == 0);
+      machine.Run(60);
+      if (!machine.LieThenCrash()) continue;
+      machine.Quiesce();
+      (machine.Reopen() ? harmless : noticed)++;  // Reopen compares the content
+    }
+  }));
+  EXPECT_GT(noticed, 50);
+  EXPECT_GT(harmless, 50);
 }
 
 TEST(JournalProperty, OneFlippedBitAtRestIsNoticedOrHarmless) {

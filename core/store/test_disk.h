@@ -65,6 +65,7 @@ class TestDisk {
   size_t pending() const { return pending_.size(); }
   DiskOp pending_op(size_t index) const { return pending_[index].effect.op; }
   uint64_t pending_offset(size_t index) const { return pending_[index].effect.offset_bytes; }
+  uint64_t pending_length(size_t index) const { return pending_[index].effect.length_bytes; }
 
   // Carries out one and returns the event for its owner. With another status than kOk a write may
   // have happened or not (here: not).

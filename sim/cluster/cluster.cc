@@ -147,6 +147,10 @@ Cluster::Cluster(World* world, const ClusterOptions& options)
   world_->Observe(&workload_);
 }
 
+uint64_t Cluster::FirstLogByte() const {
+  return store::ComputeGeometry(options_.device_bytes, options_.log_bytes)->log_offset();
+}
+
 uint64_t Cluster::FirstDataByte() const {
   return store::ComputeGeometry(options_.device_bytes, options_.log_bytes)->extents_offset();
 }

@@ -77,6 +77,7 @@ class Cluster {
   NodeIndex NodeOfSds(uint64_t sds_id) const;
   // Of a device: its log and metadata lie below.
   uint64_t FirstDataByte() const;
+  uint64_t FirstLogByte() const;
 
  private:
   bool SetUpSteps(TrueTime end);

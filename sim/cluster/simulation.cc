@@ -165,7 +165,12 @@ class Simulation {
     FaultInjector::Targets targets{.mdms = {cluster_.mdm()},
                                    .sdss = cluster_.sds(),
                                    .sdcs = cluster_.sdc(),
-                                   .rot_from_bytes = cluster_.FirstDataByte()};
+                                   .rot_from_bytes = cluster_.FirstDataByte(),
+                                   .log_from_bytes = cluster_.FirstLogByte(),
+                                   .log_to_bytes = cluster_.FirstDataByte()};
+    // A twin begins with a copy of the first SDS's state, or takes its place.
+    targets.state = cluster_.options().twin ? FaultInjector::Targets::State::kNeverDamaged
+                                            : FaultInjector::Targets::State::kAnyCopyBack;
     if (options_.over_budget) return targets;
     // With a twin about, nobody can say which process counts.
     const bool may = !cluster_.options().twin;

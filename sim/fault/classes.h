@@ -54,6 +54,14 @@ enum class Fault : uint8_t {
   kSwapped,         // has changed places with another server's
   kWiped,           // another, empty disk is in its place
   kRolledBack,      // holds what it held a while ago
+  // Of the log of a store: a durable write was acknowledged, and is not there.
+  kLogPhantom,
+  kLogMiswrite,  // it is a little further on in the log
+  // Of state devices, where the journals of SDSs and of the MDM are.
+  kStateRot,         // a page reads back damaged
+  kStateLatent,      // a page cannot be read
+  kStatePhantom,     // a durable write was acknowledged, and is not there
+  kStateFlushError,  // a durable write or a flush fails; what was to be kept is read, and not kept
   kCount,
 };
 
@@ -63,13 +71,15 @@ inline constexpr Fault kFirstOfDisks = Fault::kGarbage;
 inline constexpr size_t kFaultCount = static_cast<size_t>(Fault::kCount);
 
 inline constexpr std::array<std::string_view, kFaultCount> kFaultNames = {
-    "drop",        "delay-tail", "reset",         "half-open",      "refuse",     "clog",
-    "cut-1way",    "cut-2way",   "isolate",       "split",          "kill",       "power-cut",
-    "power-all",   "pause",      "clean-restart", "unflushed-lost", "torn-write", "reorder",
-    "slow-disk",   "rot",        "drift",         "wall-offset",    "garbage",    "unacknowledged",
-    "latent",      "misread",    "miswrite",      "phantom",        "stale-read", "write-error",
-    "flush-error", "stuck",      "full",          "read-only",      "vanish",     "size-change",
-    "swapped",     "wiped",      "rolled-back",
+    "drop",           "delay-tail",  "reset",        "half-open",      "refuse",
+    "clog",           "cut-1way",    "cut-2way",     "isolate",        "split",
+    "kill",           "power-cut",   "power-all",    "pause",          "clean-restart",
+    "unflushed-lost", "torn-write",  "reorder",      "slow-disk",      "rot",
+    "drift",          "wall-offset", "garbage",      "unacknowledged", "latent",
+    "misread",        "miswrite",    "phantom",      "stale-read",     "write-error",
+    "flush-error",    "stuck",       "full",         "read-only",      "vanish",
+    "size-change",    "swapped",     "wiped",        "rolled-back",    "log-phantom",
+    "log-miswrite",   "state-rot",   "state-latent", "state-phantom",  "state-flush-error",
 };
 
 inline std::string_view NameOf(Fault fault) { return kFaultNames[static_cast<size_t>(fault)]; }

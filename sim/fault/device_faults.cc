@@ -14,6 +14,9 @@ using std::chrono::seconds;
 constexpr Duration kLook = milliseconds(200);
 constexpr uint32_t kCalmLooks = 10;  // all is well for two seconds
 constexpr Duration kCalmMax = seconds(10);
+// From a lie about a write of the log to the crash.
+constexpr Duration kLieMean = std::chrono::microseconds(500);
+constexpr Duration kLieMax = milliseconds(5);
 
 }  // namespace
 
@@ -81,6 +84,10 @@ void FaultInjector::HappenToDisk(Fault fault, Stream stream) {
     case Fault::kReadOnly:
     case Fault::kWiped:
     case Fault::kRolledBack:
+      return BeginLoss(fault, victim, index);
+    case Fault::kLogPhantom:
+    case Fault::kLogMiswrite:
+      if (plan_.over_budget) return LieInLog(fault, victim, index);
       return BeginLoss(fault, victim, index);
     default:
       CHECK(false) << "no fault of disks";
@@ -191,6 +198,7 @@ void FaultInjector::AdvanceLoss(Fault kind, NodeIndex victim, size_t disk) {
         BecomeLoss(Loss::kCopying);
       } else if (since > kCalmMax) {
         DisksOf(victim)[disk].disk->trouble() = Disk::Trouble();
+        DisksOf(victim)[disk].disk->StopLying();
         return EndLoss();
       }
       break;
@@ -218,6 +226,9 @@ void FaultInjector::Lose(Fault kind, NodeIndex victim, size_t disk) {
     case Fault::kReadOnly:
       trouble.read_only = true;
       return;
+    case Fault::kLogPhantom:
+    case Fault::kLogMiswrite:
+      return LieInLog(kind, victim, disk);
     default:
       break;
   }
@@ -228,6 +239,33 @@ void FaultInjector::Lose(Fault kind, NodeIndex victim, size_t disk) {
   } else {
     hit.RollBackTo(*old_image_);
   }
+}
+
+// In budget the crash comes at once, or a few batches later: what a checkpoint has taken in is not
+// read from the log any more, and a block that it has brought home damaged would stay so when the
+// good copy is gone for a while.
+void FaultInjector::LieInLog(Fault kind, NodeIndex victim, size_t disk) {
+  Disk& hit = *DisksOf(victim)[disk].disk;
+  Disk::DurableLie lie{.kind = kind,
+                       .from_bytes = targets_.log_from_bytes,
+                       .to_bytes = targets_.log_to_bytes,
+                       .stays = Disk::LieStays::kIfProven};
+  if (!plan_.over_budget) {
+    lie.stays = Disk::LieStays::kWithoutCheckpoint;
+    lie.then = [this, kind, victim, &hit] {
+      Choices& choices = world_->choices();
+      const Stream stream = StreamOf(kind);
+      const bool later = choices.Chance(stream, Site::kFaultWhen, 1, 2);
+      const Duration pause =
+          later ? choices.TailOf(stream, Site::kFaultWhen, kLieMean, kLieMax) : Duration(0);
+      const bool power = choices.Chance(stream, Site::kFaultWhat, 1, 2);
+      world_->After(pause, [this, victim, &hit, power] {
+        if (healed_ || !hit.may_come_true()) return;
+        power ? world_->PowerCut(victim) : world_->Kill(victim);
+      });
+    };
+  }
+  hit.LieOnce(std::move(lie));
 }
 
 void FaultInjector::EndLoss() {
@@ -243,12 +281,14 @@ void FaultInjector::HealDisks() {
     for (Node::NamedDisk& disk : DisksOf(node)) {
       disk.disk->trouble() = Disk::Trouble();
       disk.disk->LieFrom(UINT64_MAX);
+      disk.disk->StopLying();
       if (!plan_.over_budget) disk.disk->HealDamage();
       if (disk.disk->info().size_bytes == disk.disk->true_size_bytes()) continue;
       world_->PowerCut(node);
       disk.disk->ShowSize(disk.disk->true_size_bytes());
     }
   }
+  HealStates();
   for (const NodeIndex node : to_restart_) world_->Kill(node);
 }
 

@@ -57,7 +57,12 @@ class Keeper {
     }
     injector_ = std::make_unique<FaultInjector>(
         &world_, plan,
-        FaultInjector::Targets{.mdms = {0}, .sdss = {0, 1}, .sdcs = {0}, .rot_from_bytes = kFirst});
+        FaultInjector::Targets{.mdms = {0},
+                               .sdss = {0, 1},
+                               .sdcs = {0},
+                               .rot_from_bytes = kFirst,
+                               .log_from_bytes = kFirst,
+                               .log_to_bytes = kFirst + uint64_t{kPages} * kPageBytes});
   }
 
   World& Run() {
@@ -291,6 +296,8 @@ TEST(DiskEfficacy, EveryClassBreaksABeliefThatHoldsWithoutIt) {
       {Fault::kSwapped, {}, &Beliefs::mine_is_mine},
       {Fault::kWiped, {}, &Beliefs::mine_is_mine},
       {Fault::kRolledBack, {}, &Beliefs::acknowledged_is_there},
+      {Fault::kLogPhantom, {}, &Beliefs::acknowledged_is_there},
+      {Fault::kLogMiswrite, {}, &Beliefs::acknowledged_is_there},
   };
   for (const Class& c : kClasses) {
     bool holds = false;

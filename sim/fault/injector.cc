@@ -14,12 +14,35 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr Fault kScheduled[] = {
-    Fault::kClog,    Fault::kCutOneWay,    Fault::kCutTwoWay,  Fault::kIsolate,
-    Fault::kSplit,   Fault::kKill,         Fault::kPowerCut,   Fault::kPowerCutAll,
-    Fault::kPause,   Fault::kCleanRestart, Fault::kSlowDisk,   Fault::kRot,
-    Fault::kLatent,  Fault::kWriteError,   Fault::kFlushError, Fault::kStuck,
-    Fault::kFull,    Fault::kReadOnly,     Fault::kVanish,     Fault::kSizeChange,
-    Fault::kSwapped, Fault::kWiped,        Fault::kRolledBack,
+    Fault::kClog,
+    Fault::kCutOneWay,
+    Fault::kCutTwoWay,
+    Fault::kIsolate,
+    Fault::kSplit,
+    Fault::kKill,
+    Fault::kPowerCut,
+    Fault::kPowerCutAll,
+    Fault::kPause,
+    Fault::kCleanRestart,
+    Fault::kSlowDisk,
+    Fault::kRot,
+    Fault::kLatent,
+    Fault::kWriteError,
+    Fault::kFlushError,
+    Fault::kStuck,
+    Fault::kFull,
+    Fault::kReadOnly,
+    Fault::kVanish,
+    Fault::kSizeChange,
+    Fault::kSwapped,
+    Fault::kWiped,
+    Fault::kRolledBack,
+    Fault::kLogPhantom,
+    Fault::kLogMiswrite,
+    Fault::kStateRot,
+    Fault::kStateLatent,
+    Fault::kStatePhantom,
+    Fault::kStateFlushError,
 };
 
 // Steps of the protocol that are worth an interruption.
@@ -56,6 +79,12 @@ Duration Mean(Fault fault, Choices& choices, Stream stream) {
     case Fault::kLatent:
       return seconds(choices.Range(stream, Site::kRate, 1, 10));
     case Fault::kRolledBack:  // the first time only an image is taken
+    case Fault::kLogPhantom:
+    case Fault::kLogMiswrite:
+    case Fault::kStateRot:
+    case Fault::kStateLatent:
+    case Fault::kStatePhantom:
+    case Fault::kStateFlushError:
       return seconds(choices.Range(stream, Site::kRate, 4, 15));
     default:
       return seconds(choices.Range(stream, Site::kRate, 10, 60));
@@ -84,7 +113,8 @@ void DrawDiskFaults(Choices& choices, FaultPlan& plan) {
 
 bool MayLose(const FaultPlan& plan) {
   constexpr Fault kLoses[] = {Fault::kWriteError, Fault::kFlushError, Fault::kFull,
-                              Fault::kReadOnly,   Fault::kWiped,      Fault::kRolledBack};
+                              Fault::kReadOnly,   Fault::kWiped,      Fault::kRolledBack,
+                              Fault::kLogPhantom, Fault::kLogMiswrite};
   return std::any_of(std::begin(kLoses), std::end(kLoses),
                      [&plan](Fault fault) { return plan.enabled[fault]; });
 }
@@ -149,7 +179,8 @@ FaultInjector::FaultInjector(World* world, const FaultPlan& plan, Targets target
       targets_(std::move(targets)),
       restarts_(world->choices().Open(StreamKind::kFault, 100)),
       triggers_(world->choices().Open(StreamKind::kFault, 101)),
-      kept_down_(world->node_count(), false) {
+      kept_down_(world->node_count(), false),
+      state_hit_(world->node_count(), false) {
   for (size_t i = 0; i < kFaultCount; ++i) {
     streams_.values[i] = world->choices().Open(StreamKind::kFault, static_cast<uint32_t>(i));
   }
@@ -168,6 +199,7 @@ void FaultInjector::Run(TrueTime end) {
   healed_ = false;
   world_->faults() = plan_.world;
   StartLies();
+  KeepOldStates();
   for (const Fault fault : kScheduled) {
     if (plan_.enabled[fault]) Schedule(fault);
   }
@@ -436,7 +468,15 @@ void FaultInjector::Happen(Fault fault) {
     case Fault::kSwapped:
     case Fault::kWiped:
     case Fault::kRolledBack:
+    case Fault::kLogPhantom:
+    case Fault::kLogMiswrite:
       HappenToDisk(fault, stream);
+      return;
+    case Fault::kStateRot:
+    case Fault::kStateLatent:
+    case Fault::kStatePhantom:
+    case Fault::kStateFlushError:
+      HappenToState(fault, stream);
       return;
     case Fault::kCutOneWay:
     case Fault::kCutTwoWay:

@@ -7,10 +7,18 @@
 // (before, it may have been the only copy). A disk loses its content only while all else rests and
 // every replica on it has an in-sync twin (Targets::may_lose), once or twice in a run. Over budget
 // any disk may be hit, at any time, and stays damaged.
+//
+// A log that lies about a durable write is such a loss: its crash follows before a checkpoint
+// could. Over budget only lies stay of which an honest write behind them speaks: nobody could know
+// of the last one.
+//
+// State devices of all SDSs and of the MDM are damaged at any time, in one place each until it is
+// replaced: by its newest copy or, at an SDS, by an old one.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -56,6 +64,11 @@ class FaultInjector : public Observer {
     // Where the data begins on a disk: what lies below is damaged over budget only (a damaged log
     // makes all replicas on it void, and both copies of a superblock the device).
     uint64_t rot_from_bytes = 0;
+    // Where the log of a store is on a disk.
+    uint64_t log_from_bytes = 0;
+    uint64_t log_to_bytes = 0;
+    enum class State : uint8_t { kNeverDamaged, kNewestCopyBack, kAnyCopyBack };
+    State state = State::kNewestCopyBack;
     // Whether a disk of this server may be lost now. Null: always.
     std::function<bool(NodeIndex)> may_lose{};
   };
@@ -119,8 +132,18 @@ class FaultInjector : public Observer {
   void Lose(Fault kind, NodeIndex victim, size_t disk);
   void BecomeLoss(Loss loss);
   void EndLoss();
+  void LieInLog(Fault kind, NodeIndex victim, size_t disk);
   void StartLies();
   void HealDisks();
+
+  // state_faults.cc
+  void KeepOldStates();
+  void HappenToState(Fault fault, Stream stream);
+  void CrashSoon(NodeIndex victim, Stream stream);
+  // An administrator puts a copy of the state folder in the place of what was damaged.
+  void RestoreState(NodeIndex victim, Stream stream, bool may_be_old);
+  void HealState(NodeIndex victim);
+  void HealStates();
 
   Stream StreamOf(Fault fault) const { return streams_[fault]; }
 
@@ -147,6 +170,9 @@ class FaultInjector : public Observer {
   uint32_t calm_looks_ = 0;  // in a row, at which all was well
   uint64_t fired_before_ = 0;
   PerFault<bool> lost_;  // once in a run
+  // Of state devices, by node.
+  std::map<NodeIndex, DiskImage> old_states_;
+  std::vector<bool> state_hit_;
 };
 
 }  // namespace gabion::sim

@@ -46,6 +46,7 @@ constexpr PlantedBug kBugs[] = {
     {"S1-batch-not-durable", "S1: a batch is acknowledged when it and all before it are durable",
      0},
     {"S1-generation-not-checked", "S1: a batch of an earlier run does not continue the log", 0},
+    {"S1-journal-not-proven", "a record of the journal counts when it is proven", 0},
     {"S1-journal-predecessor-not-checked", "a batch of the journal names its predecessor", 0},
     {"S1-predecessor-not-checked", "S1: a batch names its predecessor's checksum", 0},
     {"S1-redirect-not-awaited", "S1: a batch follows the extents that it names", 0},

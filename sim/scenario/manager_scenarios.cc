@@ -173,17 +173,6 @@ void RolledBackDeviceServesNothing(Stage& stage) {
   stage.WaitMirrored();
 }
 
-// The administrator has nothing newer than the copy.
-void AcceptOlderRepository(Stage& stage) {
-  auto code = std::make_shared<int>(-1);
-  proto::AdminRequest request;
-  request.mutable_mdm_restored()->set_accept_older_repository(true);
-  stage.cluster().Command(request,
-                          [code](const proto::AdminReply& reply) { *code = reply.code(); });
-  stage.WaitFor("the command is answered", seconds(5), [code] { return *code >= 0; });
-  stage.Expect(*code == proto::AdminReply::OK, "the command is accepted");
-}
-
 // The MDM is restored from a copy that knows A and B as good. Since then A was lost, C took its
 // place, and both were written. A comes back first.
 void RestoredRepositoryWaitsForTheNewestCopies(Stage& stage) {
@@ -205,7 +194,7 @@ void RestoredRepositoryWaitsForTheNewestCopies(Stage& stage) {
   world.Start(mdm);
   world.Start(a);
   stage.Sleep(seconds(3));
-  AcceptOlderRepository(stage);
+  stage.AcceptOlderRepository();
   auto done = std::make_shared<bool>(false);
   stage.workload().Read(0, 0, 0, 4096, [done](int, const Slice&) { *done = true; });
   stage.Sleep(seconds(8));
@@ -256,7 +245,7 @@ void RestoredRepositoryUnderLoad(Stage& stage) {
   stage.cluster().HoldMdm(true);
   world.Start(mdm);
   stage.Sleep(seconds(2));
-  AcceptOlderRepository(stage);
+  stage.AcceptOlderRepository();
   stage.cluster().HoldMdm(false);
   stage.WaitFor("writes go on", seconds(20), [left] { return *left == 0; });
   stage.WaitMirrored();

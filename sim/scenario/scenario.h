@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,7 +15,7 @@
 namespace gabion::sim {
 
 // What a script acts on. Every step of a script that does not come out stops the script: Failed().
-class Stage {
+class Stage : public Observer {
  public:
   Stage(Cluster* cluster, ConfigWatch* watch) : cluster_(cluster), watch_(watch) {}
 
@@ -43,6 +44,13 @@ class Stage {
   void CutFromAll(NodeIndex node);
   void HealFromAll(NodeIndex node);
 
+  // The administrator has no newer copy of the MDM's state than the one that it runs from.
+  void AcceptOlderRepository();
+  // What the node's last process that ended by itself said.
+  const std::string& exit_reason(NodeIndex node) { return exits_[node]; }
+
+  void OnExit(NodeIndex node, std::string_view reason) override { exits_[node] = reason; }
+
   void WaitMirrored(Duration within = std::chrono::seconds(60));
   void WaitFor(std::string_view what, Duration within, const std::function<bool()>& condition);
   // Everything reads back, from client 0.
@@ -56,6 +64,7 @@ class Stage {
 
   Cluster* cluster_;
   ConfigWatch* watch_;
+  std::map<NodeIndex, std::string> exits_;
 };
 
 struct Scenario {
@@ -72,6 +81,7 @@ std::span<const Scenario> DeviceScenarios();
 std::span<const Scenario> DiskScenarios();
 std::span<const Scenario> ClientScenarios();
 std::span<const Scenario> ManagerScenarios();
+std::span<const Scenario> StateScenarios();
 
 // What most scripts begin with: one volume of 4 MiB in 4 slices.
 ClusterOptions SmallCluster(uint32_t sds_count, uint32_t sdc_count = 1);

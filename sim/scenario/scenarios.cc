@@ -20,7 +20,7 @@ std::span<const Scenario> AllScenarios() {
     std::vector<Scenario> all;
     for (const std::span<const Scenario> some :
          std::array{ServerScenarios(), DeviceScenarios(), DiskScenarios(), ClientScenarios(),
-                    ManagerScenarios()}) {
+                    ManagerScenarios(), StateScenarios()}) {
       all.insert(all.end(), some.begin(), some.end());
     }
     return all;

@@ -57,6 +57,15 @@ void Stage::WaitFor(std::string_view what, Duration within,
          std::string(what) + " within " + ToString(within));
 }
 
+void Stage::AcceptOlderRepository() {
+  auto code = std::make_shared<int>(-1);
+  proto::AdminRequest request;
+  request.mutable_mdm_restored()->set_accept_older_repository(true);
+  cluster_->Command(request, [code](const proto::AdminReply& reply) { *code = reply.code(); });
+  WaitFor("the command is answered", std::chrono::seconds(5), [code] { return *code >= 0; });
+  Expect(*code == proto::AdminReply::OK, "the command is accepted");
+}
+
 void Stage::WriteLater(uint64_t offset_bytes, uint64_t length_bytes, uint32_t client, bool* done) {
   workload().Write(client, 0, offset_bytes, length_bytes,
                    [done](int error, const Slice&) { *done = error == 0; });
@@ -132,6 +141,7 @@ std::string RunScenarioScript(const Scenario& scenario, Tracer* tracer) {
     world.Fail("set-up", "the cluster was not ready: " + cluster.last_status().ShortDebugString());
   }
   Stage stage(&cluster, &watch);
+  world.Observe(&stage);
   if (!stage.failed()) scenario.script(stage);
   if (!stage.failed()) return {};
   return world.failure().checker + " at " + std::to_string(world.failure().time / 1'000) +

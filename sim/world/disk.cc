@@ -151,6 +151,7 @@ uint32_t Disk::Submit(TrueTime now, const DiskEffect& effect, std::span<const Sl
       break;
     case DiskOp::kWrite:
     case DiskOp::kDurableWrite:
+      if (effect.op == DiskOp::kDurableWrite) NumberDurableWrite(operation);
       TakeSegments(operation, effect.offset_bytes, slices);
       bytes_written_ += effect.length_bytes;
       break;
@@ -328,6 +329,7 @@ void Disk::ApplyInPart(Operation& operation, bool power_cut) {
 }
 
 void Disk::OnKill() {
+  SettleLiesInCrash();
   for (const uint32_t slot : in_flight_) {
     Operation operation = operations_.Take(slot);
     if (operation.op != DiskOp::kRead && operation.op != DiskOp::kFlush) {
@@ -340,6 +342,7 @@ void Disk::OnKill() {
 }
 
 void Disk::OnPowerCut() {
+  SettleLiesInCrash();
   // First the cache: each of its pages keeps what is durable, or any later version, or a mixture.
   const uint64_t fate = dirty_.empty() || !faults_->lose_unflushed
                             ? 0
@@ -408,6 +411,7 @@ void Disk::Wipe() {
   }
   dirty_.clear();
   HealDamage();
+  next_lie_.reset();
   ForgetPrevious();
   current_.Clear();
   durable_.Clear();

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -126,7 +127,9 @@ class Disk {
     bool full = false;          // writes to places that hold nothing fail
     uint32_t write_errors = 0;  // so many writes fail, each perhaps in part done
     uint32_t flush_errors = 0;  // so many flushes fail; what they were to keep is dropped
-    TrueTime stuck_until = 0;   // what is submitted before completes after
+    // So many durable writes or flushes fail; what the writes brought may be read, and is not kept.
+    uint32_t unkept_writes = 0;
+    TrueTime stuck_until = 0;  // what is submitted before completes after
   };
   Trouble& trouble() { return trouble_; }
   // The next `count` operations of this kind do nothing and answer an I/O error.
@@ -140,8 +143,8 @@ class Disk {
 
   // Damage shows when a page is read, until the whole page is written again.
   //
-  // One of the pages in [from, to) that hold something is rotten (kRot: bits flip), or cannot be
-  // read (kLatent). False: there is none.
+  // One of the pages in [from, to) that hold something is rotten (kRot, kStateRot: bits flip), or
+  // cannot be read (kLatent, kStateLatent). False: there is none.
   bool Damage(Fault kind, uint64_t from_bytes, uint64_t to_bytes = UINT64_MAX);
   // Rot in all of them.
   void RotAll(uint64_t from_bytes, uint64_t to_bytes = UINT64_MAX);
@@ -149,6 +152,31 @@ class Disk {
   size_t damaged() const { return marks_.size(); }
   // From this byte on it may lie (kMisread, kMiswrite, kPhantom, kStaleRead), at the world's rates.
   void LieFrom(uint64_t from_bytes) { lie_from_ = from_bytes; }
+
+  // A durable write that was acknowledged, and is not in its place. Until the next crash it may
+  // come true. Then it stays a lie, for good as soon as something else is written durably; before,
+  // healing takes it back.
+  enum class LieStays : uint8_t {
+    kAlways,
+    // Unless a durable write in front of the range follows before the crash.
+    kWithoutCheckpoint,
+    // Only when, before the crash, an honest write in the range was begun after it and after all
+    // that was on its way with it, and is done. Such a lie stays.
+    kIfProven,
+  };
+  struct DurableLie {
+    Fault kind{};  // kLogPhantom, kStatePhantom: nowhere; kLogMiswrite: a little further on
+    uint64_t from_bytes = 0;
+    uint64_t to_bytes = UINT64_MAX;
+    uint32_t skip = 0;  // so many writes in the range before it are honest
+    LieStays stays = LieStays::kAlways;
+    std::function<void()> then{};  // called as it happens; may only plan
+  };
+  // The next durable write in the range is one.
+  void LieOnce(DurableLie lie) { next_lie_ = std::move(lie); }
+  // No more; and what may still come true does.
+  void StopLying();
+  bool may_come_true() const { return !open_lies_.empty(); }
 
   // Operations take `extra` longer until `until`.
   void SlowDown(TrueTime until, Duration extra) {
@@ -178,6 +206,8 @@ class Disk {
     DiskTag tag = 0;
     uint64_t offset_bytes = 0;
     uint64_t flush_sequence = 0;
+    uint64_t durable_number = 0;  // of durable writes, in order of submission
+    uint64_t proves_below = 0;    // those with a lower number were done when it was submitted
     std::vector<Slice> into{};
     std::vector<Segment> segments{};
   };
@@ -203,7 +233,14 @@ class Disk {
   // disk_faults.cc
   struct Mark {
     Fault kind{};
-    uint32_t page = 0;  // kMiswrite, kPhantom: what is shown instead, a reference
+    uint32_t page = 0;  // of a lie: what is shown instead, a reference
+    uint64_t lie = 0;   // the durable write
+  };
+  struct OpenLie {
+    uint64_t durable_number = 0;
+    uint64_t from_bytes = 0;
+    uint64_t to_bytes = 0;
+    LieStays stays{};
   };
   std::optional<DiskStatus> FailByTrouble(Operation& operation);
   void DropUnflushed(uint64_t sequence);
@@ -218,6 +255,17 @@ class Disk {
   bool LiesNow(Fault kind);
   void LieAboutRead(const Operation& operation);
   void LieAboutWrite(Operation& operation);
+  void NumberDurableWrite(Operation& operation);
+  bool IsNextLie(const Operation& operation);
+  void LieAboutDurableWrite(Operation& operation);
+  // An honest one was carried out: does it settle a lie?
+  void SettleLies(const Operation& operation);
+  void SettleLiesInCrash();
+  void ComeTrue(uint64_t lie);
+  void MakeLiesLast();
+  bool IsToKeep(const Operation& operation);
+  // What a durable write leaves that failed: perhaps it can be read, until the power is cut.
+  void LeaveUnkept(const Operation& operation);
   void RememberPrevious(uint32_t index);
   void ForgetPrevious();
 
@@ -241,6 +289,10 @@ class Disk {
   Trouble trouble_;
   std::map<uint32_t, Mark> marks_;  // by page
   uint64_t lie_from_ = UINT64_MAX;
+  uint64_t durable_count_ = 0;
+  std::optional<DurableLie> next_lie_;
+  std::vector<OpenLie> open_lies_;
+  std::vector<uint64_t> left_lies_;                     // by a crash
   std::deque<std::pair<uint32_t, uint32_t>> previous_;  // (index, what it held), newest last
   DiskOp fail_op_{};
   uint32_t fail_count_ = 0;

@@ -2,6 +2,7 @@
 // fail. What a crash does to writes is in disk.cc.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/base/check.h"
 #include "sim/world/disk.h"
@@ -12,6 +13,10 @@ namespace {
 
 constexpr size_t kPreviousMax = 256;  // pages whose last content a stale read may bring
 constexpr size_t kLieSegmentsMax = 64;
+constexpr uint64_t kStrayPagesMax = 8;  // so far beyond its end a log write lands
+
+bool IsRot(Fault kind) { return kind == Fault::kRot || kind == Fault::kStateRot; }
+bool IsLatent(Fault kind) { return kind == Fault::kLatent || kind == Fault::kStateLatent; }
 
 std::byte* Writable(const Slice& slice) {
   // As for every read: the buffer is filled behind the slice's back.
@@ -26,10 +31,16 @@ DiskStatus Disk::Carry(Operation& operation) {
     return DiskStatus::kIoError;
   }
   if (const std::optional<DiskStatus> failed = FailByTrouble(operation)) return *failed;
+  if (operation.op == DiskOp::kDurableWrite) MakeLiesLast();
+  if (IsNextLie(operation)) {
+    LieAboutDurableWrite(operation);
+    return DiskStatus::kOk;
+  }
   const bool is_read = operation.op == DiskOp::kRead;
   const bool lies = Lies(operation);
   if (lies && !is_read) LieAboutWrite(operation);
   if (!lies || is_read) Apply(operation);
+  if (!open_lies_.empty()) SettleLies(operation);
   if (!is_read) return DiskStatus::kOk;
   if (!marks_.empty() && !ShowDamage(operation)) return DiskStatus::kIoError;
   if (lies) LieAboutRead(operation);
@@ -70,7 +81,29 @@ std::optional<DiskStatus> Disk::FailByTrouble(Operation& operation) {
     DropUnflushed(operation.flush_sequence);
     return DiskStatus::kIoError;
   }
+  if (trouble_.unkept_writes != 0 && IsToKeep(operation)) {
+    --trouble_.unkept_writes;
+    ++(*fired_)[Fault::kStateFlushError];
+    LeaveUnkept(operation);
+    return DiskStatus::kIoError;
+  }
   return std::nullopt;
+}
+
+// A journal begins with a flush: half of the time its first write is to fail.
+bool Disk::IsToKeep(const Operation& operation) {
+  if (operation.op == DiskOp::kFlush) return choices_->Chance(stream_, Site::kFaultWhat, 1, 2);
+  return operation.op == DiskOp::kDurableWrite;
+}
+
+void Disk::LeaveUnkept(const Operation& operation) {
+  if (choices_->Chance(stream_, Site::kFaultWhat, 1, 2)) return;
+  for (const Segment& segment : operation.segments) {
+    ApplyToCache(segment);
+    arena_->Release(dirty_.back().page);
+    --dirty_of_page_[dirty_.back().index];
+    dirty_.pop_back();
+  }
 }
 
 // As a page cache whose write-back failed: the pages count as clean, what is read is still new, and
@@ -111,7 +144,7 @@ void Disk::ClearMark(uint32_t index) {
 }
 
 bool Disk::Damage(Fault kind, uint64_t from_bytes, uint64_t to_bytes) {
-  CHECK(kind == Fault::kRot || kind == Fault::kLatent);
+  CHECK(IsRot(kind) || IsLatent(kind));
   const std::vector<uint32_t> candidates = PagesInUse(from_bytes, to_bytes);
   if (candidates.empty()) return false;
   SetMark(candidates[choices_->Below(stream_, Site::kFaultWhat, candidates.size())],
@@ -127,6 +160,8 @@ void Disk::RotAll(uint64_t from_bytes, uint64_t to_bytes) {
 }
 
 void Disk::HealDamage() {
+  open_lies_.clear();
+  left_lies_.clear();
   for (const auto& [index, mark] : marks_) arena_->Release(mark.page);
   marks_.clear();
 }
@@ -137,9 +172,9 @@ bool Disk::ShowDamage(const Operation& operation) {
     for (uint32_t at = 0; at < slice.size(); at += kDiskSectorBytes) {
       const auto mark = marks_.find(static_cast<uint32_t>((offset + at) / kPageBytes));
       if (mark == marks_.end()) continue;
-      if (mark->second.kind == Fault::kLatent) return false;
+      if (IsLatent(mark->second.kind)) return false;
       std::byte* to = Writable(slice) + at;
-      if (mark->second.kind == Fault::kRot) {
+      if (IsRot(mark->second.kind)) {
         *to ^= std::byte{0x10};
       } else {
         std::memcpy(to, arena_->Data(mark->second.page) + (offset + at) % kPageBytes,
@@ -209,6 +244,114 @@ void Disk::LieAboutWrite(Operation& operation) {
   if (others.empty()) return;
   const uint32_t to = others[choices_->Below(stream_, Site::kFaultWhat, others.size())];
   if (to != from) SetMark(to, {.kind = kind, .page = current_.page(from)});
+}
+
+// ---- Lies about single durable writes
+// ---------------------------------------------------------------
+
+void Disk::NumberDurableWrite(Operation& operation) {
+  operation.durable_number = operation.proves_below = ++durable_count_;
+  if (open_lies_.empty()) return;
+  for (const uint32_t slot : in_flight_) {
+    const uint64_t number = operations_[slot].durable_number;
+    if (number != 0) operation.proves_below = std::min(operation.proves_below, number);
+  }
+}
+
+bool Disk::IsNextLie(const Operation& operation) {
+  if (!next_lie_ || operation.op != DiskOp::kDurableWrite) return false;
+  if (operation.offset_bytes < next_lie_->from_bytes) return false;
+  if (operation.offset_bytes >= next_lie_->to_bytes) return false;
+  if (next_lie_->skip == 0) return true;
+  --next_lie_->skip;
+  return false;
+}
+
+// As LieAboutWrite: so it can come true.
+void Disk::LieAboutDurableWrite(Operation& operation) {
+  const DurableLie lie = *std::exchange(next_lie_, std::nullopt);
+  const bool is_elsewhere = lie.kind == Fault::kLogMiswrite;
+  std::vector<std::pair<uint32_t, uint32_t>> old;  // a reference each
+  for (const Segment& segment : operation.segments) {
+    const uint32_t page = current_.page(segment.index);
+    arena_->Retain(page);
+    old.emplace_back(segment.index, page);
+    if (is_elsewhere) break;  // a batch without its header is none
+  }
+  Apply(operation);
+  ++(*fired_)[lie.kind];
+  for (const auto& [index, page] : old) {
+    SetMark(index, {.kind = lie.kind, .page = page, .lie = operation.durable_number});
+    arena_->Release(page);
+  }
+  if (is_elsewhere) {
+    const uint64_t first = lie.from_bytes / kPageBytes;
+    const uint64_t end = std::min(lie.to_bytes, true_size_bytes()) / kPageBytes;
+    const uint64_t stray = operation.segments.back().index + 1 +
+                           choices_->Below(stream_, Site::kFaultWhat, kStrayPagesMax);
+    const auto to = static_cast<uint32_t>(stray < end ? stray : first + (stray - end));
+    SetMark(to, {.kind = lie.kind,
+                 .page = current_.page(operation.segments.front().index),
+                 .lie = operation.durable_number});
+  }
+  open_lies_.push_back({.durable_number = operation.durable_number,
+                        .from_bytes = lie.from_bytes,
+                        .to_bytes = lie.to_bytes,
+                        .stays = lie.stays});
+  if (lie.then) lie.then();
+}
+
+void Disk::SettleLies(const Operation& operation) {
+  if (operation.op != DiskOp::kDurableWrite) return;
+  std::erase_if(open_lies_, [&](const OpenLie& lie) {
+    const bool is_before = operation.offset_bytes < lie.from_bytes;
+    const bool is_within = !is_before && operation.offset_bytes < lie.to_bytes;
+    if (lie.stays == LieStays::kAlways) return false;
+    if (lie.stays == LieStays::kIfProven) {
+      return is_within && lie.durable_number < operation.proves_below;
+    }
+    if (is_before) ComeTrue(lie.durable_number);
+    return is_before;
+  });
+}
+
+void Disk::SettleLiesInCrash() {
+  for (const OpenLie& lie : open_lies_) {
+    if (lie.stays == LieStays::kIfProven) {
+      ComeTrue(lie.durable_number);
+    } else {
+      left_lies_.push_back(lie.durable_number);
+    }
+  }
+  open_lies_.clear();
+}
+
+void Disk::MakeLiesLast() {
+  for (const uint64_t lie : left_lies_) {
+    for (const auto& [index, mark] : marks_) {
+      if (mark.lie != lie) continue;
+      for (DiskImage* image : {&current_, &durable_}) {
+        arena_->Retain(mark.page);
+        image->Replace(index, mark.page);
+      }
+    }
+    ComeTrue(lie);  // there is nothing to hide any more
+  }
+  left_lies_.clear();
+}
+
+void Disk::StopLying() {
+  next_lie_.reset();
+  for (const OpenLie& lie : open_lies_) ComeTrue(lie.durable_number);
+  open_lies_.clear();
+}
+
+void Disk::ComeTrue(uint64_t lie) {
+  std::erase_if(marks_, [&](const auto& entry) {
+    if (entry.second.lie != lie) return false;
+    arena_->Release(entry.second.page);
+    return true;
+  });
 }
 
 void Disk::RememberPrevious(uint32_t index) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 namespace gabion::sim {
@@ -198,6 +199,131 @@ TEST(Disk, GivesAllPagesBack) {
     EXPECT_GT(arena.in_use(), 0u);
   }
   EXPECT_EQ(arena.in_use(), 0u);
+}
+
+// ---- Lies about single durable writes
+// ---------------------------------------------------------------
+
+constexpr uint64_t kLog = 16 << 10;
+constexpr uint64_t kLogEnd = 64 << 10;
+
+Disk::DurableLie LieInLog(Disk::LieStays stays, Fault kind = Fault::kLogPhantom) {
+  return {.kind = kind, .from_bytes = kLog, .to_bytes = kLogEnd, .stays = stays};
+}
+
+// What a read brings.
+int Shown(Fixture& f, uint64_t offset) {
+  const Slice into = f.pool.Allocate(4096);
+  f.Do(DiskOp::kRead, offset, {into});
+  return std::to_integer<int>(into.data()[0]);
+}
+
+TEST(DiskLies, APhantomWriteIsAcknowledgedAndTheOldBytesStay) {
+  Fixture f;
+  f.Do(DiskOp::kDurableWrite, kLog, {f.Filled(8192, 1)});
+  int told = 0;
+  Disk::DurableLie lie = LieInLog(Disk::LieStays::kAlways);
+  lie.skip = 1;
+  lie.then = [&told] { ++told; };
+  f.disk.LieOnce(std::move(lie));
+  f.Do(DiskOp::kDurableWrite, kLogEnd, {f.Filled(4096, 2)});  // not in the log
+  f.Do(DiskOp::kDurableWrite, kLog + 8192, {f.Filled(4096, 2)});
+  EXPECT_EQ(told, 0);
+  f.Do(DiskOp::kDurableWrite, kLog, {f.Filled(8192, 2)});
+  EXPECT_EQ(told, 1);
+  EXPECT_EQ(f.fired[Fault::kLogPhantom], 1u);
+  EXPECT_EQ(Shown(f, kLog), 1);
+  EXPECT_EQ(Shown(f, kLog + 4096), 1);
+  EXPECT_EQ(Shown(f, kLog + 8192), 2);
+  f.disk.OnPowerCut();
+  EXPECT_EQ(Shown(f, kLog), 1);
+  f.Do(DiskOp::kDurableWrite, kLog + 4096, {f.Filled(4096, 3)});
+  EXPECT_EQ(f.At(kLog), 1) << "for good";
+  EXPECT_EQ(Shown(f, kLog), 1);
+  EXPECT_EQ(Shown(f, kLog + 4096), 3) << "the next write is honest";
+  f.disk.HealDamage();
+  EXPECT_EQ(Shown(f, kLog), 1);
+}
+
+TEST(DiskLies, AMisdirectedWriteIsALittleFurtherOn) {
+  Fixture f;
+  f.Do(DiskOp::kDurableWrite, kLog, {f.Filled(static_cast<uint32_t>(kLogEnd - kLog), 1)});
+  f.disk.LieOnce(LieInLog(Disk::LieStays::kAlways, Fault::kLogMiswrite));
+  f.Do(DiskOp::kDurableWrite, kLogEnd - 4096, {f.Filled(4096, 2)});
+  EXPECT_EQ(Shown(f, kLogEnd - 4096), 1);
+  int found = 0;
+  for (uint64_t at = kLog; at < kLogEnd; at += 4096) found += Shown(f, at) == 2 ? 1 : 0;
+  EXPECT_EQ(found, 1) << "behind the end of the log is its beginning";
+}
+
+TEST(DiskLies, OneThatNothingProvesComesTrueInTheCrash) {
+  for (const bool power : {false, true}) {
+    Fixture f;
+    f.disk.LieOnce(LieInLog(Disk::LieStays::kIfProven));
+    f.Do(DiskOp::kDurableWrite, kLog, {f.Filled(4096, 2)});
+    EXPECT_EQ(Shown(f, kLog), 0);
+    power ? f.disk.OnPowerCut() : f.disk.OnKill();
+    EXPECT_EQ(Shown(f, kLog), 2);
+  }
+}
+
+TEST(DiskLies, AWriteThatWasOnItsWayWithTheLieProvesNothing) {
+  Fixture f;
+  f.disk.LieOnce(LieInLog(Disk::LieStays::kIfProven));
+  const uint32_t first = f.Submit(DiskOp::kDurableWrite, kLog, {f.Filled(4096, 2)});
+  const uint32_t lie = f.Submit(DiskOp::kDurableWrite, kLog + 4096, {f.Filled(4096, 2)});
+  f.disk.Complete(lie);
+  // Begun before all up to the lie was done, it cannot say that it was.
+  const uint32_t early = f.Submit(DiskOp::kDurableWrite, kLog + 8192, {f.Filled(4096, 2)});
+  f.disk.Complete(early);
+  f.disk.Complete(first);
+  f.disk.OnKill();
+  EXPECT_EQ(Shown(f, kLog + 4096), 2);
+}
+
+TEST(DiskLies, OneThatALaterWriteProvesStays) {
+  Fixture f;
+  f.disk.LieOnce(LieInLog(Disk::LieStays::kIfProven));
+  f.Do(DiskOp::kDurableWrite, kLog, {f.Filled(4096, 2)});
+  f.Do(DiskOp::kDurableWrite, 0, {f.Filled(4096, 2)});  // says nothing of the log
+  EXPECT_TRUE(f.disk.may_come_true());
+  f.Do(DiskOp::kDurableWrite, kLog + 4096, {f.Filled(4096, 2)});
+  EXPECT_FALSE(f.disk.may_come_true());
+  f.disk.OnPowerCut();
+  EXPECT_EQ(Shown(f, kLog), 0);
+}
+
+TEST(DiskLies, ACheckpointTakesBackOneThatIsToStayWithoutIt) {
+  Fixture f;
+  f.disk.LieOnce(LieInLog(Disk::LieStays::kWithoutCheckpoint));
+  f.Do(DiskOp::kDurableWrite, kLog, {f.Filled(4096, 2)});
+  f.Do(DiskOp::kDurableWrite, kLog + 4096, {f.Filled(4096, 2)});
+  EXPECT_EQ(Shown(f, kLog), 0);
+  f.Do(DiskOp::kDurableWrite, 0, {f.Filled(4096, 2)});
+  EXPECT_EQ(Shown(f, kLog), 2);
+  f.disk.LieOnce(LieInLog(Disk::LieStays::kWithoutCheckpoint));
+  f.Do(DiskOp::kDurableWrite, kLog, {f.Filled(4096, 3)});
+  f.disk.OnPowerCut();
+  f.Do(DiskOp::kDurableWrite, 0, {f.Filled(4096, 3)});
+  EXPECT_EQ(Shown(f, kLog), 2) << "after the crash it is too late";
+}
+
+TEST(DiskLies, AWriteThatFailedMayBeReadUntilThePowerIsCut) {
+  bool was_read = false;
+  bool was_not = false;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    Fixture f(seed);
+    f.Do(DiskOp::kDurableWrite, 0, {f.Filled(4096, 1)});
+    f.disk.trouble().unkept_writes = 1;
+    DiskStatus status{};
+    f.disk.Complete(f.Submit(DiskOp::kDurableWrite, 0, {f.Filled(4096, 2)}), &status);
+    EXPECT_EQ(status, DiskStatus::kIoError);
+    (Shown(f, 0) == 2 ? was_read : was_not) = true;
+    f.Do(DiskOp::kFlush, 0, {});
+    f.disk.OnPowerCut();
+    EXPECT_EQ(Shown(f, 0), 1) << "a flush that is good does not bring it back";
+  }
+  EXPECT_TRUE(was_read && was_not);
 }
 
 }  // namespace
