@@ -11,6 +11,7 @@
 #include "sim/cluster/durability_check.h"
 #include "sim/cluster/equal_copies.h"
 #include "sim/cluster/kill_story.h"
+#include "sim/cluster/recovery_check.h"
 #include "sim/cluster/removal_story.h"
 #include "sim/cluster/rest_check.h"
 #include "sim/cluster/single_primary.h"
@@ -25,10 +26,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr Duration kSetUpMax = seconds(60);
-// After healing: every I/O completes within this, and redundancy is back within the second.
-constexpr Duration kCompletionMax = seconds(30);
-constexpr Duration kRedundancyMax = seconds(90);
-// And devices that are to be removed are empty and gone within this.
+// After healing devices that are to be removed are empty and gone within this.
 constexpr Duration kRemovalMax = seconds(90);
 // Over budget: how long everything is read, before and after the last power cut.
 constexpr Duration kReadMax = seconds(30);
@@ -242,33 +240,10 @@ class Simulation {
     world_.RunUntil(end);
   }
 
-  // Liveness and convergence, then everything is read.
   bool Recover(const std::string& when, bool check_copies) {
-    Workload& workload = cluster_.workload();
-    workload.AllowTimeOuts(world_.now() + kCompletionMax.count());
-    if (!world_.RunUntil(world_.now() + kCompletionMax.count(), [&] { return workload.Idle(); })) {
-      world_.Fail("liveness", "I/O does not complete within " + ToString(kCompletionMax) + " " +
-                                  when + ": " + workload.DescribeOldest());
-      return false;
-    }
-    if (!cluster_.WaitMirrored(world_.now() + kRedundancyMax.count())) {
-      world_.Fail("convergence", "not all slices are mirrored " + ToString(kRedundancyMax) + " " +
-                                     when + ": " + cluster_.last_status().ShortDebugString());
-      return false;
-    }
-    // Again when a clean stop from before the healing comes in between.
-    const TrueTime end = world_.now() + kCompletionMax.count();
-    do {
-      if (world_.RunUntil(end, [&] { return workload.Idle(); })) workload.ReadAll(0);
-      if (!world_.RunUntil(end, [&] { return workload.Idle(); })) {
-        world_.Fail("liveness", "reading everything does not complete " + when + ": " +
-                                    workload.DescribeOldest());
-        return false;
-      }
-    } while (!workload.ReadAllComplete());
-    if (Failed()) return false;
+    CheckRecovery(cluster_, when);
     // Every acknowledged write is on both copies, and the copies are equal.
-    if (check_copies) CheckCopies(true);
+    if (check_copies && !Failed()) CheckCopies(true);
     return !Failed();
   }
 
