@@ -1,4 +1,6 @@
 // gabion-sim: runs the cluster in a simulated world, from seeds.
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -7,10 +9,13 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "core/base/check.h"
 #include "sim/run/bank.h"
 #include "sim/run/bug.h"
+#include "sim/run/lockstep.h"
 #include "sim/run/minimise.h"
 #include "sim/run/pool.h"
 #include "sim/run/summary.h"
@@ -25,12 +30,16 @@ constexpr std::string_view kHelp =
   gabion-sim run [--seed=N] [--runs=N] [--jobs=N] [--twice] [--seconds=60] [--trace=FILE]
                  [--tape=FILE] [--keep=DIR] [--stop-after=N] [--over-budget]
       Runs seeds N, N+1, ... Each is 60 simulated seconds of load under faults, then healing and
-      checks. --twice compares two runs of each seed. One run: --trace writes every event as a line,
+      checks. --twice compares two runs of each seed, and shows where they differ. One run: --trace writes every event as a line,
       --tape drives the run by a tape. --keep: where tapes of failed runs go (default: TMPDIR).
       --over-budget: any disk may be hit, and stays damaged; only lies are failures.
   gabion-sim minimise --seed=N | --tape=FILE [--seconds=60] [--wall-seconds=120] [--keep=DIR]
                       [--over-budget]
       Cuts a failing run down to the choices that it needs.
+  gabion-sim compare --seed=N [--with=PROGRAM] [--seconds=60] [--over-budget]
+      Makes the run in two processes side by side and shows the first event that differs. The second
+      one has made it once before, and other memory. --with: by this gabion-sim, of another compiler
+      or with other options.
   gabion-sim list-scenarios
   gabion-sim scenario NAME [--trace=FILE]
 
@@ -61,8 +70,8 @@ struct Arguments {
 
 bool Parse(int argc, char** argv, Arguments* arguments) {
   constexpr std::string_view kKnown[] = {
-      "seed", "runs",       "jobs",         "twice", "seconds", "trace",       "tape",
-      "keep", "stop-after", "wall-seconds", "bug",   "gate",    "over-budget", "help"};
+      "seed",       "runs",         "jobs", "twice", "seconds",     "trace", "tape", "keep",
+      "stop-after", "wall-seconds", "bug",  "gate",  "over-budget", "help",  "with", "again"};
   for (int i = 1; i < argc; ++i) {
     std::string_view word = argv[i];
     if (!word.starts_with("--")) {
@@ -113,8 +122,13 @@ class FileTracer : public Tracer {
 // For the handler of SIGABRT: what to say and finish before the process ends.
 const World* aborting_world = nullptr;
 FileTracer* aborting_tracer = nullptr;
+EventLog* aborting_log = nullptr;
 
 void OnAbort(int) {
+  if (EventLog* log = std::exchange(aborting_log, nullptr); log != nullptr) {
+    log->Finish(RollingHash());
+    std::_Exit(1);
+  }
   if (aborting_tracer != nullptr) aborting_tracer->Flush();
   if (const World* world = aborting_world; world != nullptr) {
     aborting_world = nullptr;
@@ -237,6 +251,47 @@ int RunOne(const Arguments& arguments) {
   return 1;
 }
 
+// The run as another process of `program` makes it for Compare.
+std::vector<std::string> EventsCommand(const std::string& program, const RunOptions& run,
+                                       const std::string& bug) {
+  std::vector<std::string> words = {
+      program, "events", "--seed=" + std::to_string(run.seed),
+      "--seconds=" + std::to_string(run.load / std::chrono::seconds(1))};
+  if (run.over_budget) words.push_back("--over-budget");
+  if (!bug.empty()) words.push_back("--bug=" + bug);
+  return words;
+}
+
+Comparison CompareRuns(const RunOptions& run, const std::string& bug, std::string with) {
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+  if (with.empty()) with = self;
+  return Compare(EventsCommand(self, run, bug), EventsCommand(with, run, bug));
+}
+
+int RunCompare(const Arguments& arguments) {
+  const RunOptions run = RunOptionsOf(arguments);
+  const Comparison comparison = CompareRuns(run, arguments.Text("bug"), arguments.Text("with"));
+  std::printf("seed %llu: %s", static_cast<unsigned long long>(run.seed),
+              comparison.ToText().c_str());
+  return comparison.equal ? 0 : 1;
+}
+
+// The other side of Compare.
+int RunEvents(const Arguments& arguments) {
+  RunOptions run = RunOptionsOf(arguments);
+  ActivateBug(arguments.Text("bug"));
+  PageArena arena;
+  if (arguments.Has("again")) (void)RunSimulation(run, &arena);
+  EventLog log(STDIN_FILENO, STDOUT_FILENO);
+  run.tracer = &log;
+  aborting_log = &log;
+  std::signal(SIGABRT, OnAbort);
+  const RunReport report = RunSimulation(run, &arena);
+  aborting_log = nullptr;
+  log.Finish(report.hash);
+  return 0;
+}
+
 int RunMany(const Arguments& arguments) {
   PoolOptions options;
   options.first_seed = arguments.Number("seed", 1);
@@ -262,6 +317,9 @@ int RunMany(const Arguments& arguments) {
     const uint64_t seed = run.seed;
     std::printf("\nFAILED seed %llu: %s: %s\n", static_cast<unsigned long long>(seed),
                 outcome.checker.c_str(), outcome.message.c_str());
+    if (outcome.summary.diverged) {
+      std::printf("%s", CompareRuns(run, options.bug, {}).ToText().c_str());
+    }
     if (summary.failed() <= 3 && outcome.checker != "hang") {
       const Tape tape = RecordTape(run, options.bug, options.run_seconds_max);
       std::printf(
@@ -344,6 +402,8 @@ int Main(int argc, char** argv) {
     const bool one = arguments.Number("runs", 1) == 1 && !arguments.Has("twice");
     return one ? RunOne(arguments) : RunMany(arguments);
   }
+  if (arguments.command == "compare") return RunCompare(arguments);
+  if (arguments.command == "events") return RunEvents(arguments);
   if (arguments.command == "minimise") return RunMinimise(arguments);
   if (arguments.command == "list-scenarios") return ListScenarios();
   if (arguments.command == "scenario") return RunScenario(arguments);
