@@ -251,6 +251,31 @@ int RunOne(const Arguments& arguments) {
   return 1;
 }
 
+// What many runs have come to so far: on a terminal every second on one line, elsewhere now and
+// then.
+class Progress {
+ public:
+  explicit Progress(uint64_t wanted) : wanted_(wanted) {}
+
+  void Show(const Summary& summary) {
+    const double now = WallSeconds();
+    if (now - shown_ < (terminal_ ? 1 : 10)) return;
+    shown_ = now;
+    std::fprintf(stderr, terminal_ ? "\r\033[K%s" : "%s\n",
+                 summary.ToLine(now - started_, wanted_).c_str());
+  }
+  // Before anything else is written, and at the end.
+  void Clear() {
+    if (terminal_) std::fputs("\r\033[K", stderr);
+  }
+
+ private:
+  uint64_t wanted_;
+  bool terminal_ = isatty(STDERR_FILENO) != 0;
+  double started_ = WallSeconds();
+  double shown_ = started_;
+};
+
 // The run as another process of `program` makes it for Compare.
 std::vector<std::string> EventsCommand(const std::string& program, const RunOptions& run,
                                        const std::string& bug) {
@@ -308,10 +333,13 @@ int RunMany(const Arguments& arguments) {
     return 2;
   }
   Summary summary;
+  Progress progress(options.runs);
   const double started = WallSeconds();
   RunPool(options, [&](const RunOutcome& outcome) {
     summary.Add(outcome);
+    progress.Show(summary);
     if (!outcome.summary.failed) return true;
+    progress.Clear();
     RunOptions run = RunOptionsOf(arguments);
     run.seed = outcome.summary.seed;
     const uint64_t seed = run.seed;
@@ -330,6 +358,7 @@ int RunMany(const Arguments& arguments) {
     std::fflush(stdout);
     return summary.failed() < stop_after;
   });
+  progress.Clear();
   const double seconds = WallSeconds() - started;
   std::printf("%s", summary.ToText(seconds, options.jobs).c_str());
   const std::string shortfalls =
