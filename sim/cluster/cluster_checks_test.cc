@@ -2,8 +2,11 @@
 // that forget, clocks beyond the bound, a manager that stands still, servers that never come back.
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <string>
 
+#include "core/wire/management.h"
+#include "sim/cluster/agreement_check.h"
 #include "sim/cluster/atlas.h"
 #include "sim/cluster/durability_check.h"
 #include "sim/cluster/equal_copies.h"
@@ -251,6 +254,67 @@ TEST(ClusterChecks, RecoveryFindsASecondCopyThatNeverComesBack) {
   bench.stage.WriteAndWait(0);
   CheckRecovery(bench.cluster, "after a kill");
   EXPECT_EQ(bench.world.failure().checker, "convergence") << bench.Failed();
+}
+
+// ---- Agreement: who acts, and what is on the devices -----------------------------------------
+
+// What the manager would say of the first slice if it were otherwise.
+void Tell(Bench& bench, const std::function<void(proto::SliceConfig&)>& change) {
+  proto::Management management;
+  proto::SliceConfig* config = management.mutable_config_update()->add_slices();
+  *config = bench.watch.slices().begin()->second;
+  config->set_epoch(config->epoch() + 1);
+  change(*config);
+  BufferPool pool({});
+  bench.watch.OnSend(bench.cluster.mdm(), 0, wire::ToMessage(management, 0, pool));
+}
+
+TEST(ClusterChecks, AgreementAcceptsAClusterAtRest) {
+  Bench bench(SmallCluster(3));
+  for (uint64_t chunk = 0; chunk < 4; ++chunk) bench.stage.WriteAndWait(chunk << 20, 8192);
+  // What was on its devices is made anew elsewhere, and forgotten when it is back.
+  const NodeIndex node = bench.stage.Secondary();
+  bench.world.Kill(node);
+  bench.stage.Sleep(seconds(8));
+  bench.world.Start(node);
+  bench.stage.WaitMirrored();
+  bench.stage.Sleep(seconds(10));
+  EXPECT_TRUE(bench.cluster.WaitMirrored(bench.In(seconds(1))));
+  EXPECT_EQ(CheckActing(bench.cluster, bench.watch, bench.cluster.sds()), "");
+  EXPECT_EQ(CheckReplicas(bench.cluster, bench.watch), "");
+  EXPECT_FALSE(bench.stage.failed()) << bench.Failed();
+}
+
+TEST(ClusterChecks, AgreementFindsWhoActsInAnOldEpoch) {
+  Bench bench(SmallCluster(3));
+  Tell(bench, [](proto::SliceConfig&) {});
+  const std::string wrong = CheckActing(bench.cluster, bench.watch, bench.cluster.sds());
+  EXPECT_NE(wrong.find("acts as primary of slice"), std::string::npos) << wrong;
+}
+
+TEST(ClusterChecks, AgreementFindsAMemberThatDoesNotAct) {
+  Bench bench(SmallCluster(3));
+  const NodeIndex node = bench.stage.Primary();
+  bench.world.Kill(node);
+  bench.world.Start(node);
+  bench.stage.Sleep(std::chrono::microseconds(100));
+  const std::string wrong = CheckActing(bench.cluster, bench.watch, bench.cluster.sds());
+  EXPECT_NE(wrong.find("does not act as"), std::string::npos) << wrong;
+}
+
+TEST(ClusterChecks, AgreementFindsAReplicaThatNobodyCountsOn) {
+  Bench bench(SmallCluster(3));
+  EXPECT_EQ(CheckReplicas(bench.cluster, bench.watch), "");
+  Tell(bench, [](proto::SliceConfig& config) { config.clear_secondary(); });
+  const std::string wrong = CheckReplicas(bench.cluster, bench.watch);
+  EXPECT_NE(wrong.find("that nobody counts on"), std::string::npos) << wrong;
+}
+
+TEST(ClusterChecks, AgreementFindsAReplicaThatIsMissing) {
+  Bench bench(SmallCluster(3));
+  Tell(bench, [](proto::SliceConfig& config) { config.set_slice(999); });
+  const std::string wrong = CheckReplicas(bench.cluster, bench.watch);
+  EXPECT_NE(wrong.find("no replica of slice"), std::string::npos) << wrong;
 }
 
 // ---- Removals --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 
 #include "core/base/check.h"
 #include "sim/cluster/access_story.h"
+#include "sim/cluster/agreement_check.h"
 #include "sim/cluster/atlas.h"
 #include "sim/cluster/config_watch.h"
 #include "sim/cluster/durability_check.h"
@@ -28,6 +29,7 @@ using std::chrono::seconds;
 constexpr Duration kSetUpMax = seconds(60);
 // After healing devices that are to be removed are empty and gone within this.
 constexpr Duration kRemovalMax = seconds(90);
+constexpr Duration kStatusMax = seconds(10);
 // Over budget: how long everything is read, before and after the last power cut.
 constexpr Duration kReadMax = seconds(30);
 
@@ -259,7 +261,19 @@ class Simulation {
     const bool is_long = choices_.Below(choices_.Open(StreamKind::kPlan, 9), Site::kShape, 4) == 3;
     std::string restless = CheckRest(world_, watch_, is_long ? seconds(70) : seconds(10));
     if (!restless.empty()) world_.Fail("rest", std::move(restless));
+    if (!Failed()) CheckThatAllAgree();
     return !Failed();
+  }
+
+  void CheckThatAllAgree() {
+    // Which devices there are now.
+    if (!cluster_.WaitMirrored(world_.now() + kStatusMax.count())) {
+      world_.Fail("convergence", "the manager does not answer, or not all is mirrored any more");
+      return;
+    }
+    std::string wrong = CheckActing(cluster_, watch_, WithTwin(cluster_));
+    if (wrong.empty()) wrong = CheckReplicas(cluster_, watch_);
+    if (!wrong.empty()) world_.Fail("convergence", std::move(wrong));
   }
 
   void CheckCopies(bool identical, std::optional<uint64_t> only = std::nullopt) {
