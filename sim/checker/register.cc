@@ -32,11 +32,17 @@ SectorRegister::Version* SectorRegister::Find(Stamp stamp) {
 // returned it, when V had taken effect for sure) and was there for sure before all requests in
 // flight began. None of them may return V then. And V's zone conflicts with none that can still
 // change: those of living versions end behind the last start of V, or V would have killed them.
+// Fenced ones live on, because they may be allowed again, and end at the fence: V stays when it was
+// there after one of these.
 void SectorRegister::Forget(TrueTime oldest_start) {
   const auto certain = [oldest_start](const Version& v) { return v.first_finish < oldest_start; };
   const Version* latest = nullptr;  // of those that are certainly there
   TrueTime second = -1;
+  TrueTime oldest_fence = INT64_MAX;
   for (const Version& version : versions_) {
+    if (version.first_finish == INT64_MAX) {
+      oldest_fence = std::min(oldest_fence, version.fenced_at);
+    }
     if (!certain(version)) continue;
     if (latest == nullptr || version.last_start > latest->last_start) {
       if (latest != nullptr) second = std::max(second, latest->last_start);
@@ -50,6 +56,7 @@ void SectorRegister::Forget(TrueTime oldest_start) {
     const TrueTime first = latest->last_start;
     std::erase_if(versions_, [&](const Version& version) {
       if (!certain(version) && version.first_finish != INT64_MAX) return false;
+      if (version.last_start > oldest_fence) return false;
       const TrueTime bound = std::min(version.first_finish, version.effect_by);
       return bound < (version.stamp == of_latest ? second : first);
     });
@@ -104,7 +111,7 @@ std::string SectorRegister::OnRead(Stamp stamp, TrueTime start, TrueTime end) {
   if (stamp == kZeroStamp) {
     size_t candidates = 0;
     for (Version& candidate : versions_) {
-      if (!candidate.zeroes || candidate.write_start > end) continue;
+      if (!candidate.zeroes || candidate.write_start > end || candidate.forbidden()) continue;
       if (OverwrittenBefore(candidate, start) != nullptr) continue;
       ++candidates;
       version = &candidate;
@@ -119,6 +126,10 @@ std::string SectorRegister::OnRead(Stamp stamp, TrueTime start, TrueTime end) {
     }
     if (version->write_start > end) {
       return "a read returned stamp " + HexId(stamp) + " before it was written";
+    }
+    if (version->forbidden()) {
+      return "a read returned stamp " + HexId(stamp) +
+             ", which a client wrote when it had no right to";
     }
   }
   version->first_finish = std::min(version->bound(), end);
@@ -158,12 +169,14 @@ std::string SectorRegister::MayHold(Stamp stamp) const {
   const Version* overwriter = nullptr;
   for (const Version& version : versions_) {
     if (stamp == kZeroStamp ? !version.zeroes : version.stamp != stamp || version.zeroes) continue;
+    if (version.forbidden()) continue;
     const Version* by = OverwrittenBefore(version, INT64_MAX);
     if (by == nullptr) return {};
     overwriter = by;
   }
   if (overwriter == nullptr) {
-    return "stamp " + HexId(stamp) + ", which nobody wrote here, or was overwritten long ago";
+    return "stamp " + HexId(stamp) +
+           ", which nobody wrote here or had no right to, or was overwritten long ago";
   }
   return "stamp " + HexId(stamp) + ", although stamp " + HexId(overwriter->stamp) +
          " was acknowledged or read after it";

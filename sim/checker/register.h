@@ -15,7 +15,11 @@
 // A write whose client died may take effect or not: it never finishes. One that failed, or whose
 // client was replaced, may have taken effect until then, and does not afterwards: a read of it
 // later says that it was there by then. The same holds of one whose client lost its mapping, until
-// the client gets it back.
+// the client gets it back; one that began after that is nowhere until then.
+//
+// Compared with the definition by exhaustive_test: what stamps tell apart is judged exactly. Two
+// things are taken for possible that are not: what several reads of zeroes say together, and that
+// a write takes effect while its client's mapping is lost, when the client gets it back.
 //
 // Versions that no read may return any more, and that no later finish can be compared with, are
 // forgotten; a read of one is a read of a stamp that nobody wrote.
@@ -42,7 +46,7 @@ class SectorRegister {
   std::string OnWriteEnd(Stamp stamp, TrueTime end);
   // It took effect before `when`, or never will.
   void OnWriteFailed(Stamp stamp, TrueTime when);
-  // The same, until it is allowed again.
+  // The same, until it is allowed again. `when` may be before its start.
   void OnWriteFenced(Stamp stamp, TrueTime when);
   void OnWriteAllowed(Stamp stamp);
   // A read that started at `start`, and now, at `end`, returned `stamp` (kZeroStamp: zeroes).
@@ -72,6 +76,8 @@ class SectorRegister {
 
     // If it took effect, then by this time.
     TrueTime bound() const { return std::min(first_finish, std::min(effect_by, fenced_at)); }
+    // It began when its client had lost the right to write.
+    bool forbidden() const { return fenced_at < write_start; }
   };
 
   Version* Find(Stamp stamp);

@@ -18,6 +18,7 @@ class ReplicaReader {
 
   // Empty, or why the store does not open.
   std::string Open(const store::Identity& identity);
+  std::vector<SliceId> slices() const { return store_.slices(); }  // ascending
   const store::SliceFacts* Find(SliceId slice) const { return store_.Find(slice); }
   // One whole chunk into `target` (1 MiB). Empty, or what is wrong.
   std::string ReadChunk(SliceId slice, const store::ChunkKey& key, Slice target);

@@ -6,11 +6,13 @@
 
 #include "core/base/check.h"
 #include "sim/cluster/access_story.h"
+#include "sim/cluster/agreement_check.h"
 #include "sim/cluster/atlas.h"
 #include "sim/cluster/config_watch.h"
 #include "sim/cluster/durability_check.h"
 #include "sim/cluster/equal_copies.h"
 #include "sim/cluster/kill_story.h"
+#include "sim/cluster/recovery_check.h"
 #include "sim/cluster/removal_story.h"
 #include "sim/cluster/rest_check.h"
 #include "sim/cluster/single_primary.h"
@@ -25,11 +27,9 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr Duration kSetUpMax = seconds(60);
-// After healing: every I/O completes within this, and redundancy is back within the second.
-constexpr Duration kCompletionMax = seconds(30);
-constexpr Duration kRedundancyMax = seconds(90);
-// And devices that are to be removed are empty and gone within this.
+// After healing devices that are to be removed are empty and gone within this.
 constexpr Duration kRemovalMax = seconds(90);
+constexpr Duration kStatusMax = seconds(10);
 // Over budget: how long everything is read, before and after the last power cut.
 constexpr Duration kReadMax = seconds(30);
 
@@ -256,33 +256,10 @@ class Simulation {
     world_.RunUntil(end);
   }
 
-  // Liveness and convergence, then everything is read.
   bool Recover(const std::string& when, bool check_copies) {
-    Workload& workload = cluster_.workload();
-    workload.AllowTimeOuts(world_.now() + kCompletionMax.count());
-    if (!world_.RunUntil(world_.now() + kCompletionMax.count(), [&] { return workload.Idle(); })) {
-      world_.Fail("liveness", "I/O does not complete within " + ToString(kCompletionMax) + " " +
-                                  when + ": " + workload.DescribeOldest());
-      return false;
-    }
-    if (!cluster_.WaitMirrored(world_.now() + kRedundancyMax.count())) {
-      world_.Fail("convergence", "not all slices are mirrored " + ToString(kRedundancyMax) + " " +
-                                     when + ": " + cluster_.last_status().ShortDebugString());
-      return false;
-    }
-    // Again when a clean stop from before the healing comes in between.
-    const TrueTime end = world_.now() + kCompletionMax.count();
-    do {
-      if (world_.RunUntil(end, [&] { return workload.Idle(); })) workload.ReadAll(0);
-      if (!world_.RunUntil(end, [&] { return workload.Idle(); })) {
-        world_.Fail("liveness", "reading everything does not complete " + when + ": " +
-                                    workload.DescribeOldest());
-        return false;
-      }
-    } while (!workload.ReadAllComplete());
-    if (Failed()) return false;
+    CheckRecovery(cluster_, when);
     // Every acknowledged write is on both copies, and the copies are equal.
-    if (check_copies) CheckCopies(true);
+    if (check_copies && !Failed()) CheckCopies(true);
     return !Failed();
   }
 
@@ -298,7 +275,19 @@ class Simulation {
     const bool is_long = choices_.Below(choices_.Open(StreamKind::kPlan, 9), Site::kShape, 4) == 3;
     std::string restless = CheckRest(world_, watch_, is_long ? seconds(70) : seconds(10));
     if (!restless.empty()) world_.Fail("rest", std::move(restless));
+    if (!Failed()) CheckThatAllAgree();
     return !Failed();
+  }
+
+  void CheckThatAllAgree() {
+    // Which devices there are now.
+    if (!cluster_.WaitMirrored(world_.now() + kStatusMax.count())) {
+      world_.Fail("convergence", "the manager does not answer, or not all is mirrored any more");
+      return;
+    }
+    std::string wrong = CheckActing(cluster_, watch_, WithTwin(cluster_));
+    if (wrong.empty()) wrong = CheckReplicas(cluster_, watch_);
+    if (!wrong.empty()) world_.Fail("convergence", std::move(wrong));
   }
 
   void CheckCopies(bool identical, std::optional<uint64_t> only = std::nullopt) {

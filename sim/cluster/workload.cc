@@ -241,6 +241,10 @@ void Workload::Issue(uint32_t client, Request request) {
     case UserOp::kBlockStatus:
       break;
   }
+  // It may not know yet that the volume is no longer its own.
+  if (request.stamp != 0 && request.start > c.access[request.volume].fenced_at) {
+    Fence(c, WrittenBy(request), c.access[request.volume].fenced_at);
+  }
   c.requests[event.tag] = std::move(request);
   world_->Submit(c.options.node, std::move(event));
 }
@@ -440,15 +444,17 @@ void Workload::OnUnmapped(uint32_t client, uint32_t volume) {
   c.access[volume].fenced_at = now;
   c.fenced.clear();
   for (const auto& [tag, request] : c.requests) {
-    if (request.volume == volume && request.stamp != 0) c.fenced.push_back(WrittenBy(request));
+    if (request.volume == volume && request.stamp != 0) Fence(c, WrittenBy(request), now);
   }
   for (const Written& lost : c.lost) {
-    if (lost.volume == volume) c.fenced.push_back(lost);
+    if (lost.volume == volume) Fence(c, lost, now);
   }
-  for (const Written& fenced : c.fenced) {
-    volumes_[volume].history.WriteFenced(fenced.stamp, fenced.first_sector, fenced.sector_count,
-                                         now);
-  }
+}
+
+void Workload::Fence(Client& client, const Written& written, TrueTime when) {
+  client.fenced.push_back(written);
+  volumes_[written.volume].history.WriteFenced(written.stamp, written.first_sector,
+                                               written.sector_count, when);
 }
 
 void Workload::OnMapping(uint32_t client, uint32_t volume) {

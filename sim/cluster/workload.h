@@ -139,6 +139,8 @@ class Workload : public Observer {
   void ContinueReadAll(uint32_t client);
   void Finish(uint32_t client, UserTag tag, const UserReplyEffect& reply);
   static Written WrittenBy(const Request& request);
+  // It does not take effect after `when`, until the volume is the client's again.
+  void Fence(Client& client, const Written& written, TrueTime when);
   void FinishFailed(Client& client, const Request& request, int error, const std::string& name);
   TrueTime OldestIo() const;
 

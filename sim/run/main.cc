@@ -1,18 +1,27 @@
 // gabion-sim: runs the cluster in a simulated world, from seeds.
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "core/base/check.h"
 #include "sim/run/bank.h"
 #include "sim/run/bug.h"
+#include "sim/run/lockstep.h"
 #include "sim/run/minimise.h"
 #include "sim/run/pool.h"
+#include "sim/run/results.h"
 #include "sim/run/summary.h"
 #include "sim/scenario/scenario.h"
 
@@ -23,14 +32,21 @@ constexpr std::string_view kHelp =
     R"(gabion-sim: a whole cluster in a simulated world, from one seed
 
   gabion-sim run [--seed=N] [--runs=N] [--jobs=N] [--twice] [--seconds=60] [--trace=FILE]
-                 [--tape=FILE] [--keep=DIR] [--stop-after=N] [--over-budget]
+                 [--tape=FILE] [--keep=DIR] [--stop-after=N] [--over-budget] [--results=FILE]
       Runs seeds N, N+1, ... Each is 60 simulated seconds of load under faults, then healing and
-      checks. --twice compares two runs of each seed. One run: --trace writes every event as a line,
+      checks. --twice compares two runs of each seed, and shows where they differ. One run: --trace writes every event as a line,
       --tape drives the run by a tape. --keep: where tapes of failed runs go (default: TMPDIR).
       --over-budget: any disk may be hit, and stays damaged; only lies are failures.
+      --results: a line for each run is appended to this file.
+  gabion-sim stats FILE...
+      Adds up such files, of many machines. A run that is in several counts once.
   gabion-sim minimise --seed=N | --tape=FILE [--seconds=60] [--wall-seconds=120] [--keep=DIR]
                       [--over-budget]
       Cuts a failing run down to the choices that it needs.
+  gabion-sim compare --seed=N [--with=PROGRAM] [--seconds=60] [--over-budget]
+      Makes the run in two processes side by side and shows the first event that differs. The second
+      one has made it once before, and other memory. --with: by this gabion-sim, of another compiler
+      or with other options.
   gabion-sim list-scenarios
   gabion-sim scenario NAME [--trace=FILE]
 
@@ -45,7 +61,8 @@ Exit code 1: a run failed, or the figures are below the goals; 2: wrong usage.
 
 struct Arguments {
   std::string command;
-  std::string name;
+  std::string name;                // the last of them
+  std::vector<std::string> names;  // all words behind the command
   std::map<std::string, std::string> options;
 
   std::string Text(const std::string& key, const std::string& otherwise = "") const {
@@ -61,12 +78,18 @@ struct Arguments {
 
 bool Parse(int argc, char** argv, Arguments* arguments) {
   constexpr std::string_view kKnown[] = {
-      "seed", "runs",       "jobs",         "twice", "seconds", "trace",       "tape",
-      "keep", "stop-after", "wall-seconds", "bug",   "gate",    "over-budget", "help"};
+      "seed",        "runs", "jobs",       "twice",        "seconds", "trace",
+      "tape",        "keep", "stop-after", "wall-seconds", "bug",     "gate",
+      "over-budget", "help", "with",       "again",        "results"};
   for (int i = 1; i < argc; ++i) {
     std::string_view word = argv[i];
     if (!word.starts_with("--")) {
-      (arguments->command.empty() ? arguments->command : arguments->name) = std::string(word);
+      if (arguments->command.empty()) {
+        arguments->command = std::string(word);
+      } else {
+        arguments->name = std::string(word);
+        arguments->names.push_back(arguments->name);
+      }
       continue;
     }
     word.remove_prefix(2);
@@ -113,8 +136,13 @@ class FileTracer : public Tracer {
 // For the handler of SIGABRT: what to say and finish before the process ends.
 const World* aborting_world = nullptr;
 FileTracer* aborting_tracer = nullptr;
+EventLog* aborting_log = nullptr;
 
 void OnAbort(int) {
+  if (EventLog* log = std::exchange(aborting_log, nullptr); log != nullptr) {
+    log->Finish(RollingHash());
+    std::_Exit(1);
+  }
   if (aborting_tracer != nullptr) aborting_tracer->Flush();
   if (const World* world = aborting_world; world != nullptr) {
     aborting_world = nullptr;
@@ -237,6 +265,72 @@ int RunOne(const Arguments& arguments) {
   return 1;
 }
 
+// What many runs have come to so far: on a terminal every second on one line, elsewhere now and
+// then.
+class Progress {
+ public:
+  explicit Progress(uint64_t wanted) : wanted_(wanted) {}
+
+  void Show(const Summary& summary) {
+    const double now = WallSeconds();
+    if (now - shown_ < (terminal_ ? 1 : 10)) return;
+    shown_ = now;
+    std::fprintf(stderr, terminal_ ? "\r\033[K%s" : "%s\n",
+                 summary.ToLine(now - started_, wanted_).c_str());
+  }
+  // Before anything else is written, and at the end.
+  void Clear() {
+    if (terminal_) std::fputs("\r\033[K", stderr);
+  }
+
+ private:
+  uint64_t wanted_;
+  bool terminal_ = isatty(STDERR_FILENO) != 0;
+  double started_ = WallSeconds();
+  double shown_ = started_;
+};
+
+// The run as another process of `program` makes it for Compare.
+std::vector<std::string> EventsCommand(const std::string& program, const RunOptions& run,
+                                       const std::string& bug) {
+  std::vector<std::string> words = {
+      program, "events", "--seed=" + std::to_string(run.seed),
+      "--seconds=" + std::to_string(run.load / std::chrono::seconds(1))};
+  if (run.over_budget) words.push_back("--over-budget");
+  if (!bug.empty()) words.push_back("--bug=" + bug);
+  return words;
+}
+
+Comparison CompareRuns(const RunOptions& run, const std::string& bug, std::string with) {
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+  if (with.empty()) with = self;
+  return Compare(EventsCommand(self, run, bug), EventsCommand(with, run, bug));
+}
+
+int RunCompare(const Arguments& arguments) {
+  const RunOptions run = RunOptionsOf(arguments);
+  const Comparison comparison = CompareRuns(run, arguments.Text("bug"), arguments.Text("with"));
+  std::printf("seed %llu: %s", static_cast<unsigned long long>(run.seed),
+              comparison.ToText().c_str());
+  return comparison.equal ? 0 : 1;
+}
+
+// The other side of Compare.
+int RunEvents(const Arguments& arguments) {
+  RunOptions run = RunOptionsOf(arguments);
+  ActivateBug(arguments.Text("bug"));
+  PageArena arena;
+  if (arguments.Has("again")) (void)RunSimulation(run, &arena);
+  EventLog log(STDIN_FILENO, STDOUT_FILENO);
+  run.tracer = &log;
+  aborting_log = &log;
+  std::signal(SIGABRT, OnAbort);
+  const RunReport report = RunSimulation(run, &arena);
+  aborting_log = nullptr;
+  log.Finish(report.hash);
+  return 0;
+}
+
 int RunMany(const Arguments& arguments) {
   PoolOptions options;
   options.first_seed = arguments.Number("seed", 1);
@@ -252,16 +346,34 @@ int RunMany(const Arguments& arguments) {
     std::fprintf(stderr, "gabion-sim: --jobs and --runs are at least 1\n");
     return 2;
   }
+  std::FILE* results = nullptr;
+  if (arguments.Has("results")) {
+    results = std::fopen(arguments.Text("results").c_str(), "a");
+    if (results == nullptr) {
+      std::fprintf(stderr, "gabion-sim: cannot write %s\n", arguments.Text("results").c_str());
+      return 2;
+    }
+  }
   Summary summary;
+  Progress progress(options.runs);
   const double started = WallSeconds();
   RunPool(options, [&](const RunOutcome& outcome) {
     summary.Add(outcome);
+    progress.Show(summary);
+    if (results != nullptr) {
+      std::fprintf(results, "%s\n", ToLine(outcome).c_str());
+      std::fflush(results);
+    }
     if (!outcome.summary.failed) return true;
+    progress.Clear();
     RunOptions run = RunOptionsOf(arguments);
     run.seed = outcome.summary.seed;
     const uint64_t seed = run.seed;
     std::printf("\nFAILED seed %llu: %s: %s\n", static_cast<unsigned long long>(seed),
                 outcome.checker.c_str(), outcome.message.c_str());
+    if (outcome.summary.diverged) {
+      std::printf("%s", CompareRuns(run, options.bug, {}).ToText().c_str());
+    }
     if (summary.failed() <= 3 && outcome.checker != "hang") {
       const Tape tape = RecordTape(run, options.bug, options.run_seconds_max);
       std::printf(
@@ -272,12 +384,51 @@ int RunMany(const Arguments& arguments) {
     std::fflush(stdout);
     return summary.failed() < stop_after;
   });
+  progress.Clear();
+  if (results != nullptr) std::fclose(results);
   const double seconds = WallSeconds() - started;
   std::printf("%s", summary.ToText(seconds, options.jobs).c_str());
   const std::string shortfalls =
       options.over_budget ? std::string() : summary.Shortfalls(options.load);
   if (!shortfalls.empty()) std::printf("BELOW THE GOALS:\n%s", shortfalls.c_str());
   return summary.failed() != 0 || !shortfalls.empty() ? 1 : 0;
+}
+
+int RunStats(const Arguments& arguments) {
+  Summary summary;
+  std::set<std::array<uint64_t, 3>> seen;  // seed and hash
+  double seconds = 0;
+  uint64_t lines = 0;
+  std::string failures;
+  for (const std::string& path : arguments.names) {
+    const std::string text = ReadFile(path);
+    for (size_t at = 0; at < text.size();) {
+      const size_t end = std::min(text.find('\n', at), text.size());
+      RunOutcome outcome;
+      // The last line may be half written.
+      if (!FromLine(std::string_view(text).substr(at, end - at), &outcome) && end != text.size()) {
+        std::fprintf(stderr, "gabion-sim: %s has a line that is no result\n", path.c_str());
+        return 2;
+      }
+      at = end + 1;
+      const RunSummary& run = outcome.summary;
+      if (end == text.size() || !seen.insert({run.seed, run.hash_high, run.hash_low}).second) {
+        continue;
+      }
+      ++lines;
+      summary.Add(outcome);
+      seconds += static_cast<double>(run.wall_ns) * 1e-9;
+      if (!run.failed) continue;
+      failures += "seed " + std::to_string(run.seed) + ": " + outcome.checker + ": " +
+                  outcome.message + "\n";
+    }
+  }
+  if (lines == 0) {
+    std::fprintf(stderr, "gabion-sim: no results; see gabion-sim --help\n");
+    return 2;
+  }
+  std::printf("%s%s", summary.ToText(seconds, 1).c_str(), failures.c_str());
+  return summary.failed() == 0 ? 0 : 1;
 }
 
 int RunMinimise(const Arguments& arguments) {
@@ -341,9 +492,13 @@ int Main(int argc, char** argv) {
     return arguments.Has("help") ? 0 : 2;
   }
   if (arguments.command == "run") {
-    const bool one = arguments.Number("runs", 1) == 1 && !arguments.Has("twice");
+    const bool one =
+        arguments.Number("runs", 1) == 1 && !arguments.Has("twice") && !arguments.Has("results");
     return one ? RunOne(arguments) : RunMany(arguments);
   }
+  if (arguments.command == "compare") return RunCompare(arguments);
+  if (arguments.command == "events") return RunEvents(arguments);
+  if (arguments.command == "stats") return RunStats(arguments);
   if (arguments.command == "minimise") return RunMinimise(arguments);
   if (arguments.command == "list-scenarios") return ListScenarios();
   if (arguments.command == "scenario") return RunScenario(arguments);

@@ -82,7 +82,9 @@ void SendBegin(int fd, uint64_t seed) {
     run.seed = seed;
     run.load = options.load;
     run.over_budget = options.over_budget;
+    const double started = WallSeconds();
     RunOutcome outcome = OutcomeOf(seed, RunSimulation(run, &arena));
+    outcome.summary.wall_ns = static_cast<int64_t>((WallSeconds() - started) * 1e9);
     if (options.twice && !outcome.summary.failed) {
       const RunReport again = RunSimulation(run, &arena);
       if (again.hash.high != outcome.summary.hash_high ||

@@ -20,6 +20,7 @@ struct RunSummary {
   uint64_t bytes = 0;
   int64_t simulated_ns = 0;
   int64_t longest_ns = 0;
+  int64_t wall_ns = 0;  // how long it took; 0 when its process died
   uint64_t fail_overs = 0;
   uint64_t hash_high = 0;
   uint64_t hash_low = 0;

@@ -23,11 +23,27 @@ double Percent(uint64_t part, uint64_t whole) {
 
 }  // namespace
 
+std::string SignatureOf(const RunOutcome& outcome) {
+  constexpr size_t kBytesMax = 100;
+  std::string text = outcome.checker + ": ";
+  // Ids are hexadecimal numbers of 16 digits; a word with a digit in it is a number here.
+  for (size_t at = 0; at < outcome.message.size() && text.size() < kBytesMax;) {
+    const size_t end = std::min(outcome.message.find_first_of(" \n:", at), outcome.message.size());
+    const std::string word = outcome.message.substr(at, end - at);
+    text += word.find_first_of("0123456789") == std::string::npos ? word : "#";
+    if (end == outcome.message.size() || outcome.message[end] == '\n') break;
+    text += outcome.message[end];
+    at = end + 1;
+  }
+  return text;
+}
+
 void Summary::Add(const RunOutcome& outcome) {
   const RunSummary& summary = outcome.summary;
   ++runs_;
   if (summary.failed) {
     ++failed_;
+    ++failures_[SignatureOf(outcome)];
     return;
   }
   events_ += summary.events;
@@ -55,10 +71,27 @@ uint64_t Summary::MedianCompleted() const {
   return sorted[sorted.size() / 2];
 }
 
+std::string Summary::ToLine(double wall_seconds, uint64_t wanted) const {
+  const auto hit = std::ranges::count_if(fired_runs_.values, [](uint64_t n) { return n != 0; });
+  std::string text = std::to_string(runs_) + " of " + std::to_string(wanted) + " runs, " +
+                     Line("%.1f runs/s, ", static_cast<double>(runs_) / wall_seconds) +
+                     std::to_string(hit) + " of " + std::to_string(kFaultCount) +
+                     " fault classes, " + std::to_string(failed_) + " failed";
+  const char* between = " (";
+  for (const auto& [signature, count] : failures_) {
+    text += between + std::to_string(count) + "x " + signature.substr(0, 40);
+    between = "; ";
+  }
+  return failures_.empty() ? text : text + ")";
+}
+
 std::string Summary::ToText(double wall_seconds, uint32_t jobs) const {
   const auto runs = static_cast<double>(runs_);
   std::string text = std::to_string(runs_) + " runs, " + std::to_string(failed_) + " failed, " +
                      Line("%.1f s on %.0f jobs\n", wall_seconds, jobs);
+  for (const auto& [signature, count] : failures_) {
+    text += "  failed " + std::to_string(count) + " times: " + signature + "\n";
+  }
   text += Line("  runs per core-hour   %12.0f\n", runs * 3600 / wall_seconds / jobs);
   text += Line("  events per s         %12.0f per job\n",
                static_cast<double>(events_) / wall_seconds / jobs);

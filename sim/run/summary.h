@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -9,12 +10,19 @@
 
 namespace gabion::sim {
 
+// Failures that are likely to be the same have the same: the checker, and what it says without
+// numbers.
+std::string SignatureOf(const RunOutcome& outcome);
+
 class Summary {
  public:
   void Add(const RunOutcome& outcome);
   uint64_t runs() const { return runs_; }
   uint64_t failed() const { return failed_; }
 
+  // One line while it goes on: how many of `wanted`, how fast, which failures, and how many fault
+  // classes have happened at all.
+  std::string ToLine(double wall_seconds, uint64_t wanted) const;
   // A page for people. `wall_seconds`: for the rates.
   std::string ToText(double wall_seconds, uint32_t jobs) const;
   // What is below its goal, a line each; empty: nothing. Shares need `runs()` of some hundred to
@@ -35,6 +43,7 @@ class Summary {
   std::vector<uint64_t> completed_;
   PerFault<uint64_t> enabled_runs_;
   PerFault<uint64_t> fired_runs_;
+  std::map<std::string, uint64_t> failures_;  // by signature
 };
 
 }  // namespace gabion::sim

@@ -165,7 +165,7 @@ void World::At(TrueTime when, std::function<void()> action) {
 
 void World::RunUntil(TrueTime end) {
   while (!failure_.happened() && !queue_.empty() && queue_.top().time <= end) {
-    Dispatch(queue_.Pop());
+    DispatchNext();
   }
   if (!failure_.happened() && now_ < end) now_ = end;
 }
@@ -173,11 +173,17 @@ void World::RunUntil(TrueTime end) {
 bool World::RunUntil(TrueTime end, const std::function<bool()>& done) {
   if (done()) return true;
   while (!failure_.happened() && !queue_.empty() && queue_.top().time <= end) {
-    Dispatch(queue_.Pop());
+    DispatchNext();
     if (done()) return true;
   }
   if (!failure_.happened() && now_ < end) now_ = end;
   return false;
+}
+
+void World::DispatchNext() {
+  const QueuedEvent event = queue_.Pop();
+  Dispatch(event);
+  if (tracer_ != nullptr) tracer_->EventEnded(event, hash_);
 }
 
 Node* World::Receiver(const QueuedEvent& event) {

@@ -45,6 +45,8 @@ class Tracer {
  public:
   virtual ~Tracer() = default;
   virtual void Line(std::string_view line) = 0;
+  // The lines of an event are complete. `hash` covers everything up to here.
+  virtual void EventEnded(const QueuedEvent&, const RollingHash& /*hash*/) {}
 };
 
 struct Failure {
@@ -164,6 +166,7 @@ class World {
 
   void Push(TrueTime time, QueueKind kind, NodeIndex node, uint32_t boot, uint64_t arg);
   void PushInOrder(TrueTime time, QueueKind kind, NodeIndex node, uint32_t boot, uint64_t arg);
+  void DispatchNext();
   void Dispatch(const QueuedEvent& event);
   // The running process that the event is for; null when it is gone. Queues the event when the
   // process is paused, and returns null.

@@ -241,5 +241,20 @@ TEST(Tape, RefusesWhatIsNoTape) {
   EXPECT_FALSE(Tape::FromText("gabion-tape 1 1\n5 99999999999 1 2 1\n", &tape));
 }
 
+TEST(World, FindsARoleForWhichTimeStandsStill) {
+  for (const bool stands_still : {false, true}) {
+    PageArena arena;
+    Choices choices{Tape()};  // without slack a timer rings at its instant
+    World world({}, &choices, &arena);
+    const Duration pause = stands_still ? Duration(0) : std::chrono::microseconds(1);
+    AddScript(world, [pause](const Now& now, const Event&, Effects& effects) {
+      effects.SetTimer(1, now.boot + pause);
+    });
+    world.Start(0);
+    world.RunUntil(Duration(milliseconds(200)).count());
+    EXPECT_EQ(world.failure().checker, stands_still ? "livelock" : "");
+  }
+}
+
 }  // namespace
 }  // namespace gabion::sim
