@@ -76,7 +76,7 @@ constexpr PlantedBug kBugs[] = {
     {"S8-superblock-before-flush", "S8: a superblock follows what it names", 1},
     {"act-before-durable", "the MDM acts on what is committed", 165},
     {"copy-forgets-carried-over", "a copy is as young as the youngest entry that it holds", 0},
-    {"drop-forgotten-while-device-opens", "a replica to forget is forgotten when it is gone", 0},
+    {"drop-forgotten-while-device-opens", "a replica to forget is forgotten when it is gone", 16},
     {"duplicate-replicate-applied", "a duplicate replicate is not appended again", 41},
     {"epoch-not-checked-at-secondary", "R20: a replicate of another epoch is refused", 0},
     {"join-base-counts-carried-over", "R14: a joining starts where the target holds everything", 0},
