@@ -98,7 +98,7 @@ class TestWorld {
     reply.responder = id;
     reply.incarnation = incarnation;
     reply.status = status;
-    reply.version = 1;
+    reply.version = wire::kVersionMax;
     reply.role = role;
     EXPECT_EQ(hello.role, wire::PeerRole::kSdc);
     last_hello = hello;
