@@ -119,7 +119,9 @@ void Destager::BecomeDestaging() {
       });
   // Over the device in one sweep; what has no home yet comes last, neighbours one after the other,
   // and gets the free places in order.
-  std::ranges::stable_sort(targets_, {}, [](const Target& target) { return target.home.place; });
+  std::ranges::sort(targets_, {}, [&extent](const Target& target) {
+    return std::pair(target.home.place, extent(target));
+  });
 }
 
 bool Destager::StartJob(uint32_t slot, const Target& target, DiskTag tag, Effects& effects) {
